@@ -1,0 +1,1 @@
+"""What people hold: the typed SDK and the modeconn command."""

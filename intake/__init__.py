@@ -1,0 +1,1 @@
+"""Untrusted bytes -> trusted safetensors and arrays. Never imports torch."""
