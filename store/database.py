@@ -1,0 +1,40 @@
+"""Engine, sessions, transactions and advisory locks."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Engine, create_engine, func, select
+from sqlalchemy.orm import Session, sessionmaker
+
+SessionFactory = sessionmaker[Session]
+
+
+def make_engine(url: str, *, pool_size: int = 10) -> Engine:
+    """A pool on `url` that notices dead connections and gives up on a silent server after 10 seconds."""
+    return create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        connect_args={"connect_timeout": 10, "application_name": "modeconn"},
+    )
+
+
+def session_factory(engine: Engine) -> SessionFactory:
+    """Sessions whose rows stay readable after commit."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def transaction(factory: SessionFactory) -> Iterator[Session]:
+    """One transaction: commits when the block ends, rolls back when it raises."""
+    with factory.begin() as session:
+        yield session
+
+
+def try_lock(session: Session, name: str) -> bool:
+    """Take the advisory lock `name` until this transaction ends; False at once when somebody else has it.
+
+    For work that any process may do, but only one at a time (sweeping, expiry, one idempotency key).
+    """
+    return bool(session.scalar(select(func.pg_try_advisory_xact_lock(func.hashtextextended(name, 0)))))

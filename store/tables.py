@@ -1,0 +1,259 @@
+"""The tables. All times are timestamptz from the database's clock; every fraction is in 0..1."""
+
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final
+from uuid import UUID, uuid4
+
+from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Identity, Index, MetaData, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+STATES: Final = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
+ACTIVE_STATES: Final = ("queued", "running", "cancelling")
+HELD_STATES: Final = ("running", "cancelling")  # a worker has, or had, a lease
+ENDED_STATES: Final = ("succeeded", "failed", "cancelled")
+STAGES: Final = ("validating", "scanning", "preparing_ends", "fitting_path", "sweeping", "selecting", "exporting")
+FILE_KINDS: Final = ("model", "clean", "triggered")
+SELECTION_STATES: Final = ("queued", "running", "succeeded", "failed")
+
+
+def _one_of(column: str, values: tuple[str, ...]) -> CheckConstraint:
+    return CheckConstraint(f"{column} IN ({', '.join(repr(value) for value in values)})", name=column)
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {
+        str: Text,
+        datetime: DateTime(timezone=True),
+        dict[str, Any]: JSONB(none_as_null=True),
+    }
+    __mapper_args__: ClassVar = {"eager_defaults": True}  # what the database computed is read back at once
+
+
+class Tenant(Base):
+    """Whoever owns keys, files and jobs."""
+
+    __tablename__ = "tenants"
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    name: Mapped[str] = mapped_column(unique=True)
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class ApiKey(Base):
+    """A key `mcr_<id>_<secret>`; of the secret only the SHA-256 is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[str] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
+    secret_sha256: Mapped[str]
+    label: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime | None]
+    revoked_at: Mapped[datetime | None]
+    last_used_at: Mapped[datetime | None]
+
+
+class File(Base):
+    """An upload in its canonical form. `canonical_path` is a storage name; NULL once the bytes are gone."""
+
+    __tablename__ = "files"
+    __table_args__ = (
+        _one_of("kind", FILE_KINDS),
+        Index("ix_files_tenant_created", "tenant_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_files_expiring", "expires_at", postgresql_where=text("deleted_at IS NULL")),
+        Index(
+            "ix_files_purgeable",
+            "deleted_at",
+            postgresql_where=text("deleted_at IS NOT NULL AND canonical_path IS NOT NULL"),
+        ),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    kind: Mapped[str]
+    name: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    canonical_path: Mapped[str | None]
+    canonical_sha256: Mapped[str]
+    facts: Mapped[dict[str, Any]]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
+    deleted_at: Mapped[datetime | None]
+
+
+class Job(Base):
+    """One repair. `attempt` counts the claims and is the fence of every write of the worker that holds the job."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        _one_of("state", STATES),
+        _one_of("stage", STAGES),
+        # listing
+        Index("ix_jobs_tenant_created", "tenant_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_jobs_tenant_state_created", "tenant_id", "state", text("created_at DESC"), text("id DESC")),
+        # the queue: position, what to send (again), what ran out of time
+        Index("ix_jobs_queue", "created_at", "id", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_queue_sent", "enqueued_at", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_queue_deadline", "deadline_at", postgresql_where=text("state = 'queued'")),
+        Index("ix_jobs_lease", "lease_until", postgresql_where=text("state IN ('running', 'cancelling')")),
+        # the tenant's queued limit, files in use
+        Index("ix_jobs_active", "tenant_id", postgresql_where=text("state IN ('queued', 'running', 'cancelling')")),
+        Index("ix_jobs_expiring", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    kind: Mapped[str] = mapped_column(server_default="repair")
+    state: Mapped[str] = mapped_column(server_default="queued")
+    stage: Mapped[str | None]
+    request: Mapped[dict[str, Any]]
+    labels: Mapped[dict[str, Any]] = mapped_column(server_default=text("'{}'::jsonb"))
+    seed: Mapped[int] = mapped_column(BigInteger)
+
+    suspect_file_id: Mapped[UUID] = mapped_column(ForeignKey("files.id"))
+    clean_file_id: Mapped[UUID] = mapped_column(ForeignKey("files.id"))
+    triggered_file_id: Mapped[UUID | None] = mapped_column(ForeignKey("files.id"))
+    second_file_id: Mapped[UUID | None] = mapped_column(ForeignKey("files.id"))
+
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    releases: Mapped[int] = mapped_column(server_default=text("0"))  # attempts that ended in an orderly release
+    lease_until: Mapped[datetime | None]
+    worker: Mapped[str | None]
+
+    progress: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+    problem: Mapped[dict[str, Any] | None]
+
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    enqueued_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+    deadline_at: Mapped[datetime]
+    retention: Mapped[timedelta]  # results are kept this long after the end
+    expires_at: Mapped[datetime | None]  # finished_at + retention
+    retried_from: Mapped[UUID | None]
+
+
+class JobLabel(Base):
+    """One label of one job, laid out so that a page of a tenant's jobs with that label is one index walk."""
+
+    __tablename__ = "job_labels"
+    __table_args__ = (
+        Index("ix_job_labels_page", "tenant_id", "key", "value", text("created_at DESC"), text("job_id DESC")),
+    )
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    value: Mapped[str]
+    tenant_id: Mapped[UUID]
+    created_at: Mapped[datetime]
+
+
+class JobEvent(Base):
+    """The dated history of a job, and its live stream.
+
+    An event is inserted only by a transaction that holds the job's row lock, so within one job the ids
+    grow in the order of the commits: a reader that asks for `id > last seen` misses nothing.
+    """
+
+    __tablename__ = "job_events"
+    __table_args__ = (Index("ix_job_events_job", "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    type: Mapped[str]
+    data: Mapped[dict[str, Any]]
+
+
+class CurvePoint(Base):
+    """One measured point of a job's path; intervals are 95 %."""
+
+    __tablename__ = "curve_points"
+    __table_args__ = (_one_of("set", ("coarse", "refined")),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    t: Mapped[float] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    clean_accuracy: Mapped[float]
+    clean_accuracy_low: Mapped[float]
+    clean_accuracy_high: Mapped[float]
+    attack_success_rate: Mapped[float | None]
+    asr_low: Mapped[float | None]
+    asr_high: Mapped[float | None]
+    proxy_success_rate: Mapped[float | None]
+    clean_loss: Mapped[float]
+    set: Mapped[str]
+
+
+class Artifact(Base):
+    """A file that a job made; `path` is its storage name."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (Index("uq_artifacts_job_name", "job_id", "name", unique=True),)
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    name: Mapped[str]
+    path: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str]
+    media_type: Mapped[str]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+
+
+class Selection(Base):
+    """Another t of a finished job, exported without refitting; fenced like a job."""
+
+    __tablename__ = "selections"
+    __table_args__ = (
+        _one_of("state", SELECTION_STATES),
+        Index("uq_selections_job_t", "job_id", "t", unique=True, postgresql_where=text("state <> 'failed'")),
+        Index("ix_selections_queue_sent", "enqueued_at", postgresql_where=text("state = 'queued'")),
+        Index("ix_selections_lease", "lease_until", postgresql_where=text("state = 'running'")),
+        Index("ix_selections_artifact", "artifact_id", postgresql_where=text("artifact_id IS NOT NULL")),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    t: Mapped[float]
+    state: Mapped[str] = mapped_column(server_default="queued")
+    figures: Mapped[dict[str, Any] | None]
+    problem: Mapped[dict[str, Any] | None]
+    artifact_id: Mapped[UUID | None] = mapped_column(ForeignKey("artifacts.id", ondelete="SET NULL"))
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    lease_until: Mapped[datetime | None]
+    worker: Mapped[str | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    enqueued_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class IdempotencyKey(Base):
+    """The stored answer to a POST that carried this key; written in the transaction that did the work."""
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("ix_idempotency_keys_created_at", "created_at"),)
+
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    method_path: Mapped[str]
+    body_sha256: Mapped[str]
+    status: Mapped[int]
+    headers: Mapped[dict[str, Any]]
+    body: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
