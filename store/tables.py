@@ -4,7 +4,21 @@ from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 from uuid import UUID, uuid4
 
-from sqlalchemy import BigInteger, CheckConstraint, DateTime, ForeignKey, Identity, Index, MetaData, Text, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ColumnElement,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    MetaData,
+    Text,
+    bindparam,
+    func,
+    literal,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -36,7 +50,7 @@ class Base(DeclarativeBase):
         datetime: DateTime(timezone=True),
         dict[str, Any]: JSONB(none_as_null=True),
     }
-    __mapper_args__: ClassVar = {"eager_defaults": True}  # what the database computed is read back at once
+    __mapper_args__ = {"eager_defaults": True}  # noqa: RUF012 - SQLAlchemy declares it so; what the database computed is read back at once
 
 
 class Tenant(Base):
@@ -70,7 +84,6 @@ class File(Base):
     __tablename__ = "files"
     __table_args__ = (
         _one_of("kind", FILE_KINDS),
-        Index("ix_files_tenant_created", "tenant_id", text("created_at DESC"), text("id DESC")),
         Index("ix_files_expiring", "expires_at", postgresql_where=text("deleted_at IS NULL")),
         Index(
             "ix_files_purgeable",
@@ -145,6 +158,16 @@ class Job(Base):
     retention: Mapped[timedelta]  # results are kept this long after the end
     expires_at: Mapped[datetime | None]  # finished_at + retention
     retried_from: Mapped[UUID | None]
+
+
+# Rendered into the SQL, not bound, so that the planner can always match them with the partial indices above.
+IS_QUEUED: Final[ColumnElement[bool]] = Job.state == literal("queued", literal_execute=True)
+IS_HELD: Final[ColumnElement[bool]] = Job.state.in_(
+    bindparam("held", HELD_STATES, expanding=True, literal_execute=True)
+)
+IS_ACTIVE: Final[ColumnElement[bool]] = Job.state.in_(
+    bindparam("active", ACTIVE_STATES, expanding=True, literal_execute=True)
+)
 
 
 class JobLabel(Base):

@@ -65,12 +65,6 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("deleted_at IS NOT NULL AND canonical_path IS NOT NULL"),
     )
-    op.create_index(
-        "ix_files_tenant_created",
-        "files",
-        ["tenant_id", sa.literal_column("created_at DESC"), sa.literal_column("id DESC")],
-        unique=False,
-    )
     op.create_table(
         "idempotency_keys",
         sa.Column("tenant_id", sa.Uuid(), nullable=False),

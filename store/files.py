@@ -1,0 +1,123 @@
+"""Rows of uploaded files: one per upload, gone for its tenant when deleted or expired, its bytes purged after that."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, exists, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from store.errors import FileInUse
+from store.tables import IS_ACTIVE, File, Job
+
+BATCH = 500
+
+
+def create_file(
+    session: Session,
+    *,
+    tenant_id: UUID,
+    file_id: UUID,
+    kind: str,
+    name: str,
+    bytes: int,  # noqa: A002 - the column's name
+    sha256: str,
+    canonical_path: str,
+    canonical_sha256: str,
+    facts: dict[str, Any],
+    retention: timedelta,
+) -> File:
+    """Record an upload whose canonical form is stored at `canonical_path`; `bytes` and `sha256` are the upload's."""
+    file = File(
+        id=file_id,
+        tenant_id=tenant_id,
+        kind=kind,
+        name=name,
+        bytes=bytes,
+        sha256=sha256,
+        canonical_path=canonical_path,
+        canonical_sha256=canonical_sha256,
+        facts=facts,
+        expires_at=func.now() + retention,
+    )
+    session.add(file)
+    session.flush()
+    return file
+
+
+def get_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> File | None:
+    """The file, or None when it is missing, deleted, expired or somebody else's.
+
+    A file that a job still needs does not expire before that job has ended.
+    """
+    alive = or_(File.expires_at > func.now(), _in_use())
+    return session.scalar(
+        select(File).where(File.id == file_id, File.tenant_id == tenant_id, File.deleted_at.is_(None), alive)
+    )
+
+
+def delete_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> bool:
+    """Make the file unknown; its bytes are purged later. False: the tenant has no such file. Raises FileInUse."""
+    file = session.scalar(
+        select(File)
+        .where(File.id == file_id, File.tenant_id == tenant_id, File.deleted_at.is_(None))
+        .with_for_update(key_share=True)
+    )
+    if file is None:
+        return False
+    user = session.scalar(select(Job.id).where(Job.tenant_id == tenant_id, IS_ACTIVE, _names(file_id)).limit(1))
+    if user is not None:
+        raise FileInUse(file_id, user)
+    file.deleted_at = func.clock_timestamp()
+    session.flush()
+    return True
+
+
+def expire(session: Session, *, limit: int = BATCH) -> Sequence[UUID]:
+    """Mark files whose time has passed and that no job needs as deleted."""
+    over = (
+        select(File.id)
+        .where(File.deleted_at.is_(None), File.expires_at <= func.now(), ~_in_use())
+        .order_by(File.expires_at)
+        .limit(limit)
+        .with_for_update(skip_locked=True, key_share=True)
+    )
+    return session.scalars(
+        update(File)
+        .where(File.id.in_(over))
+        .values(deleted_at=func.clock_timestamp())
+        .returning(File.id)
+        .execution_options(synchronize_session=False)
+    ).all()
+
+
+def purgeable(session: Session, *, limit: int = BATCH) -> Sequence[File]:
+    """Deleted files whose bytes are still stored: delete `storage.file_folder(tenant, id)`, then `mark_purged`."""
+    return session.scalars(
+        select(File)
+        .where(File.deleted_at.is_not(None), File.canonical_path.is_not(None))
+        .order_by(File.deleted_at)
+        .limit(limit)
+    ).all()
+
+
+def mark_purged(session: Session, *, file_id: UUID) -> None:
+    """The bytes of a deleted file are gone."""
+    session.execute(
+        update(File)
+        .where(File.id == file_id, File.deleted_at.is_not(None))
+        .values(canonical_path=None)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _names(file_id: ColumnElement[UUID] | UUID) -> ColumnElement[bool]:
+    """The job reads this file."""
+    columns = (Job.suspect_file_id, Job.clean_file_id, Job.triggered_file_id, Job.second_file_id)
+    return or_(*(column == file_id for column in columns))
+
+
+def _in_use() -> ColumnElement[bool]:
+    """A job that has not ended reads the file."""
+    return exists().where(Job.tenant_id == File.tenant_id, IS_ACTIVE, _names(File.id.expression))

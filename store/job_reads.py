@@ -1,0 +1,123 @@
+"""What a tenant sees of its jobs. The tenant is in every query; jobs whose time has passed are not there any more."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Select, func, select, tuple_
+from sqlalchemy.orm import Session
+
+from store.errors import BadCursor
+from store.tables import IS_QUEUED, Artifact, CurvePoint, Job, JobEvent, JobLabel
+
+
+def visible(tenant_id: UUID) -> ColumnElement[bool]:
+    """The tenant's own jobs whose results have not expired."""
+    return (Job.tenant_id == tenant_id) & (Job.expires_at.is_(None) | (Job.expires_at > func.now()))
+
+
+def get_job(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job | None:
+    """The job, or None when it is missing, expired or somebody else's."""
+    return session.scalar(select(Job).where(visible(tenant_id), Job.id == job_id))
+
+
+def list_jobs(
+    session: Session,
+    *,
+    tenant_id: UUID,
+    state: str | None = None,
+    label: tuple[str, str] | None = None,
+    limit: int,
+    cursor: str | None = None,
+) -> tuple[Sequence[Job], str | None]:
+    """One page of the tenant's jobs, newest first, and the cursor of the next page (None: this was the last).
+
+    Jobs created while someone pages do not shift the pages. Raises BadCursor.
+    """
+    if label is None:
+        query, page_key = select(Job), tuple_(Job.created_at, Job.id)
+        order = (Job.created_at.desc(), Job.id.desc())
+    else:
+        query, page_key = _labelled(tenant_id, label), tuple_(JobLabel.created_at, JobLabel.job_id)
+        order = (JobLabel.created_at.desc(), JobLabel.job_id.desc())
+    query = query.where(visible(tenant_id)).order_by(*order).limit(limit + 1)
+    if state is not None:
+        query = query.where(Job.state == state)
+    if cursor is not None:
+        query = query.where(page_key < tuple_(*_decode_cursor(cursor)))
+    rows = session.scalars(query).all()
+    page = rows[:limit]
+    return page, _encode_cursor(page[-1]) if len(rows) > limit else None
+
+
+def _labelled(tenant_id: UUID, label: tuple[str, str]) -> Select[Job]:
+    key, value = label
+    own_label = (JobLabel.tenant_id == tenant_id) & (JobLabel.key == key) & (JobLabel.value == value)
+    return select(Job).join(JobLabel, JobLabel.job_id == Job.id).where(own_label)
+
+
+def _encode_cursor(last: Job) -> str:
+    return base64.urlsafe_b64encode(json.dumps([last.created_at.isoformat(), str(last.id)]).encode()).decode()
+
+
+def _decode_cursor(cursor: str) -> tuple[datetime, UUID]:
+    try:
+        created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
+        moment = datetime.fromisoformat(created_at)
+        if moment.tzinfo is None:
+            raise ValueError("a moment without a zone")
+        return moment, UUID(job_id)
+    except (binascii.Error, ValueError, TypeError, AttributeError) as error:
+        raise BadCursor("this cursor was not made by this service") from error
+
+
+def queue_position(session: Session, *, tenant_id: UUID, job_id: UUID) -> int | None:
+    """How many queued jobs are ahead (0: next); None when the job is not queued."""
+    job = get_job(session, tenant_id=tenant_id, job_id=job_id)
+    if job is None or job.state != "queued":
+        return None
+    ahead = tuple_(Job.created_at, Job.id) < tuple_(job.created_at, job.id)
+    return session.scalar(select(func.count()).select_from(Job).where(IS_QUEUED, ahead)) or 0
+
+
+def events_after(session: Session, *, tenant_id: UUID, job_id: UUID, after_id: int, limit: int) -> Sequence[JobEvent]:
+    """Events of the job with an id above `after_id`, oldest first."""
+    return session.scalars(
+        select(JobEvent)
+        .join(Job, Job.id == JobEvent.job_id)
+        .where(visible(tenant_id), JobEvent.job_id == job_id, JobEvent.id > after_id)
+        .order_by(JobEvent.id)
+        .limit(limit)
+    ).all()
+
+
+def curve(session: Session, *, tenant_id: UUID, job_id: UUID) -> Sequence[CurvePoint]:
+    """The curve points measured so far, by t."""
+    return session.scalars(
+        select(CurvePoint)
+        .join(Job, Job.id == CurvePoint.job_id)
+        .where(visible(tenant_id), CurvePoint.job_id == job_id)
+        .order_by(CurvePoint.t)
+    ).all()
+
+
+def artifacts(session: Session, *, tenant_id: UUID, job_id: UUID) -> Sequence[Artifact]:
+    """The files that the job made, by name."""
+    return session.scalars(
+        select(Artifact)
+        .join(Job, Job.id == Artifact.job_id)
+        .where(visible(tenant_id), Artifact.job_id == job_id)
+        .order_by(Artifact.name)
+    ).all()
+
+
+def artifact(session: Session, *, tenant_id: UUID, job_id: UUID, name: str) -> Artifact | None:
+    """One file that the job made, or None."""
+    return session.scalar(
+        select(Artifact)
+        .join(Job, Job.id == Artifact.job_id)
+        .where(visible(tenant_id), Artifact.job_id == job_id, Artifact.name == name)
+    )

@@ -1,0 +1,161 @@
+"""What a tenant asks of its jobs: create, cancel, retry. Messages to workers are sent after the commit."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from store.errors import NoSuchFile, NotRetryable, QueueFull
+from store.job_reads import visible
+from store.job_transitions import add_event, end_cancelled
+from store.tables import ENDED_STATES, IS_QUEUED, File, Job, JobLabel, Tenant
+
+KIND_OF_ROLE = {"suspect": "model", "clean": "clean", "triggered": "triggered", "second_model": "model"}
+
+
+def create_job(
+    session: Session,
+    *,
+    tenant_id: UUID,
+    request: dict[str, Any],
+    suspect_file_id: UUID,
+    clean_file_id: UUID,
+    triggered_file_id: UUID | None = None,
+    second_file_id: UUID | None = None,
+    labels: Mapping[str, str],
+    seed: int,
+    deadline: timedelta,
+    retention: timedelta,
+    max_queued: int,
+    retried_from: UUID | None = None,
+) -> Job:
+    """Queue a repair. `deadline` counts from now; results are kept for `retention` after the end.
+
+    The files it names are kept at least as long as the job and its results.
+    Raises QueueFull when the tenant has `max_queued` jobs queued; NoSuchFile for a file that cannot be used.
+    """
+    _leave_room(session, tenant_id, max_queued)
+    files = {
+        "suspect": suspect_file_id,
+        "clean": clean_file_id,
+        "triggered": triggered_file_id,
+        "second_model": second_file_id,
+    }
+    _keep_files(session, tenant_id, files, deadline + retention)
+    job = Job(
+        id=uuid4(),
+        tenant_id=tenant_id,
+        request=request,
+        labels=dict(labels),
+        seed=seed,
+        suspect_file_id=suspect_file_id,
+        clean_file_id=clean_file_id,
+        triggered_file_id=triggered_file_id,
+        second_file_id=second_file_id,
+        deadline_at=func.now() + deadline,
+        retention=retention,
+        retried_from=retried_from,
+    )
+    session.add(job)
+    session.flush()
+    session.add_all(
+        JobLabel(job_id=job.id, key=key, value=value, tenant_id=tenant_id, created_at=job.created_at)
+        for key, value in labels.items()
+    )
+    add_event(session, job.id, "state", {"state": "queued"})
+    session.flush()
+    return job
+
+
+def _leave_room(session: Session, tenant_id: UUID, max_queued: int) -> None:
+    """Raise QueueFull if the tenant may queue no more. Its creations go one by one, so the limit is exact."""
+    session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))
+    queued = select(Job.id).where(Job.tenant_id == tenant_id, IS_QUEUED).limit(max_queued)
+    if len(session.scalars(queued).all()) >= max_queued:
+        raise QueueFull(max_queued)
+
+
+def _keep_files(session: Session, tenant_id: UUID, files: Mapping[str, UUID | None], keep: timedelta) -> None:
+    """Lock the files against deletion until this transaction ends and prolong their life. Raises NoSuchFile."""
+    wanted = sorted({file_id for file_id in files.values() if file_id is not None})
+    found = session.execute(
+        update(File)
+        .where(
+            File.id.in_(
+                select(File.id)
+                .where(
+                    File.tenant_id == tenant_id,
+                    File.id.in_(wanted),
+                    File.deleted_at.is_(None),
+                    File.expires_at > func.now(),
+                )
+                .order_by(File.id)
+                .with_for_update(key_share=True)
+            )
+        )
+        .values(expires_at=func.greatest(File.expires_at, func.now() + keep))
+        .returning(File.id, File.kind)
+        .execution_options(synchronize_session=False)
+    )
+    kinds = {row.id: row.kind for row in found}
+    for role, file_id in files.items():
+        if file_id is not None and kinds.get(file_id) != KIND_OF_ROLE[role]:
+            raise NoSuchFile(role, file_id)
+
+
+def request_cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job | None:
+    """Ask a job to stop: a queued one is cancelled at once, a running one is cancelling until its worker has stopped.
+
+    A job that is being cancelled, or has ended, is returned as it is. None: the tenant has no such job.
+    """
+    job = _own_job(session, tenant_id, job_id)
+    if job is None or job.state in ("cancelling", *ENDED_STATES):
+        return job
+    job.cancel_requested_at = func.clock_timestamp()
+    if job.state == "queued":
+        end_cancelled(session, job)
+    else:
+        job.state = "cancelling"
+        add_event(session, job.id, "state", {"state": "cancelling"})
+        session.flush()
+    return job
+
+
+def retry(session: Session, *, tenant_id: UUID, job_id: UUID, max_queued: int) -> Job | None:
+    """Queue a new job with the request of one that failed or was cancelled. None: the tenant has no such job.
+
+    Raises NotRetryable; QueueFull and NoSuchFile as `create_job` does.
+    """
+    old = _own_job(session, tenant_id, job_id)
+    if old is None:
+        return None
+    if old.state not in ("failed", "cancelled"):
+        raise NotRetryable(old.state)
+    return create_job(
+        session,
+        tenant_id=tenant_id,
+        request=old.request,
+        suspect_file_id=old.suspect_file_id,
+        clean_file_id=old.clean_file_id,
+        triggered_file_id=old.triggered_file_id,
+        second_file_id=old.second_file_id,
+        labels=old.labels,
+        seed=old.seed,
+        deadline=old.deadline_at - old.created_at,
+        retention=old.retention,
+        max_queued=max_queued,
+        retried_from=old.id,
+    )
+
+
+def _own_job(session: Session, tenant_id: UUID, job_id: UUID) -> Job | None:
+    """The tenant's job, its row locked until this transaction ends."""
+    return session.scalar(
+        select(Job)
+        .where(visible(tenant_id), Job.id == job_id)
+        .with_for_update(key_share=True)
+        .execution_options(populate_existing=True)
+    )

@@ -1,0 +1,63 @@
+"""Everything one can do with a job, in one import: requests, reads, a worker's writes, and the sweep."""
+
+from store.job_reads import (
+    CurvePoint,
+    Job,
+    JobEvent,
+    artifact,
+    artifacts,
+    curve,
+    events_after,
+    get_job,
+    list_jobs,
+    queue_position,
+)
+from store.job_requests import create_job, request_cancel, retry
+from store.job_runs import (
+    NewArtifact,
+    Renewal,
+    claim,
+    fail,
+    finish,
+    lose_attempt,
+    mark_cancelled,
+    record_points,
+    record_progress,
+    record_warning,
+    release,
+    renew,
+)
+from store.job_sweep import delete_job, due_jobs, expired_jobs, mark_enqueued, settle_overdue
+
+__all__ = [
+    "CurvePoint",
+    "Job",
+    "JobEvent",
+    "NewArtifact",
+    "Renewal",
+    "artifact",
+    "artifacts",
+    "claim",
+    "create_job",
+    "curve",
+    "delete_job",
+    "due_jobs",
+    "events_after",
+    "expired_jobs",
+    "fail",
+    "finish",
+    "get_job",
+    "list_jobs",
+    "lose_attempt",
+    "mark_cancelled",
+    "mark_enqueued",
+    "queue_position",
+    "record_points",
+    "record_progress",
+    "record_warning",
+    "release",
+    "renew",
+    "request_cancel",
+    "retry",
+    "settle_overdue",
+]
