@@ -1,0 +1,122 @@
+"""Writes what a repair did and found: report.html (one file), report.json, curve.png, trigger pictures."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from worker.plots import draw_curve, trigger_png
+from worker.report_facts import ClassAccuracy, InputFile, InvertedTrigger, ReportFacts
+from worker.report_page import render_html
+from worker.report_words import DEFINITIONS, cautions, standing_limits, verdict
+
+__all__ = [
+    "ClassAccuracy",
+    "InputFile",
+    "InvertedTrigger",
+    "ReportFacts",
+    "pictured",
+    "report_json",
+    "standing_limits",
+    "write_report",
+]
+
+MAX_PICTURES = 12
+
+
+def write_report(out_dir: Path, facts: ReportFacts) -> list[Path]:
+    """Write report.html, report.json, curve.png and a picture per shown trigger; return their paths in that order.
+
+    Raises ValueError when the curve is empty or a trigger is not a picture (see `trigger_png`).
+    """
+    out_dir.mkdir(parents=True, exist_ok=True)
+    pictures = {finding.picture: trigger_png(finding.pattern, finding.mask) for finding in pictured(facts.triggers)}
+    written: dict[str, bytes] = {
+        "report.html": _to_bytes(render_html(facts, pictures)),
+        "report.json": _to_bytes(json.dumps(report_json(facts), indent=2, allow_nan=False) + "\n"),
+    }
+    for name, content in written.items():
+        (out_dir / name).write_bytes(content)
+    draw_curve(facts.curve, facts.chosen_t, out_dir / "curve.png")
+    for name, png in pictures.items():
+        (out_dir / name).write_bytes(png)
+    return [out_dir / name for name in (*written, "curve.png", *pictures)]
+
+
+def pictured(triggers: Sequence[InvertedTrigger]) -> list[InvertedTrigger]:
+    """The findings worth a picture: every flagged one, then the most anomalous, up to `MAX_PICTURES`."""
+    ranked = sorted(triggers, key=lambda finding: (not finding.flagged, -_rank(finding.anomaly_index)))
+    return ranked[: max(MAX_PICTURES, sum(finding.flagged for finding in triggers))]
+
+
+def _rank(index: float) -> float:
+    return index if math.isfinite(index) else -math.inf
+
+
+def report_json(facts: ReportFacts) -> dict[str, Any]:
+    """The report as JSON values: all figures of the page, no pictures; numbers that are not finite become null."""
+    shown = {finding.picture for finding in pictured(facts.triggers)}
+    targets = [
+        {name: getattr(finding, name) for name in _TARGET_FIELDS}
+        | {"picture": finding.picture if finding.picture in shown else None}
+        for finding in facts.triggers
+    ]
+    body: dict[str, Any] = {
+        "schema": 1,
+        "job_id": facts.job_id,
+        "finished_at": facts.finished_at.isoformat(),
+        "verdict": verdict(facts),
+        "cautions": cautions(facts),
+        "criteria": {
+            "max_accuracy_drop": facts.max_accuracy_drop,
+            "max_attack_success_rate": facts.max_attack_success_rate,
+            "met": facts.criteria_met,
+        },
+        "t": facts.chosen_t,
+        "reason": facts.reason,
+        "before": {name: getattr(facts.before, name) for name in _FIGURES},
+        "after": {name: getattr(facts.after, name) for name in _FIGURES},
+        "evaluated_on": facts.evaluated_on,
+        "curve": [{name: getattr(point, name) for name in _POINT_FIELDS} for point in facts.curve],
+        "targets": targets,
+        "per_class": [asdict(row) for row in facts.per_class],
+        "files": [asdict(file) for file in facts.files],
+        "definitions": DEFINITIONS,
+    }
+    for name in _COPIED:
+        body[name] = getattr(facts, name)
+    plain: dict[str, Any] = _jsonable(body)
+    return plain
+
+
+_FIGURES = (
+    "clean_accuracy",
+    "clean_accuracy_interval",
+    "attack_success_rate",
+    "attack_success_rate_interval",
+    "proxy_success_rate",
+)
+_POINT_FIELDS = ("t", *_FIGURES, "clean_loss", "refined")
+_TARGET_FIELDS = ("target_class", "class_name", "anomaly_index", "success_rate", "success_rate_after", "flagged")
+_COPIED = ("architecture", "settings", "warnings", "assumptions", "not_tested", "seconds", "versions", "device")
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
+
+
+def _to_bytes(text: str) -> bytes:
+    # a user's string may hold half a surrogate pair, which UTF-8 cannot write
+    return text.encode("utf-8", "replace")

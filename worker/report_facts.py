@@ -1,0 +1,93 @@
+"""What a report is made of: the facts that the worker hands over after a repair."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.plots import CurvePointLike, Interval
+
+
+class FiguresLike(Protocol):
+    """The figures of one model; `modeconn_core.Figures` offers them. Fractions in 0..1."""
+
+    @property
+    def clean_accuracy(self) -> float: ...
+    @property
+    def clean_accuracy_interval(self) -> Interval: ...
+    @property
+    def attack_success_rate(self) -> float | None: ...
+    @property
+    def attack_success_rate_interval(self) -> Interval | None: ...
+    @property
+    def proxy_success_rate(self) -> float | None: ...
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InputFile:
+    """A file that went in or came out."""
+
+    role: str  # "suspect" | "clean" | "triggered" | "second_model" | "repaired"
+    name: str  # as the user called it; hostile text is fine
+    sha256: str
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InvertedTrigger:
+    """One class's inverted trigger, as the suspect showed it."""
+
+    target_class: int
+    class_name: str
+    anomaly_index: float
+    success_rate: float  # on the suspect, 0..1
+    flagged: bool
+    pattern: NDArray[np.floating]  # (C, H, W), C = 1 or 3, RGB, in [0, 1]: NOT normalised
+    mask: NDArray[np.floating]  # (1, H, W) in [0, 1]
+    success_rate_after: float | None = None  # the same trigger on the repaired model, where it was measured
+
+    @property
+    def picture(self) -> str:
+        return f"trigger-{self.target_class}.png"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassAccuracy:
+    """Clean accuracy of one class, before and after, 0..1."""
+
+    index: int
+    name: str
+    before: float
+    after: float
+    images: int | None = None  # how many images of the class were measured
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportFacts:
+    """Everything a report says. Fractions in 0..1, times in seconds; strings may come from users and are escaped."""
+
+    job_id: str
+    architecture: str  # in words: "preact_resnet18 (width=16)"
+    settings: Mapping[str, Any]  # the request as it was carried out, JSON values
+    files: Sequence[InputFile]
+    before: FiguresLike
+    after: FiguresLike
+    curve: Sequence[CurvePointLike]
+    chosen_t: float
+    reason: str  # RepairResult.reason
+    max_accuracy_drop: float
+    max_attack_success_rate: float
+    criteria_met: bool
+    triggers: Sequence[InvertedTrigger]
+    per_class: Sequence[ClassAccuracy]
+    warnings: Sequence[str]
+    seconds: Mapping[str, float]  # stage -> seconds
+    versions: Mapping[str, str]  # "modeconn", "torch", "python", ... -> version
+    device: str
+    assumptions: Sequence[str]  # one sentence each
+    not_tested: Sequence[str]  # one sentence each
+    evaluated_on: str = ""  # "500 clean images that neither the fit nor the choice saw; 300 triggered images"
+    finished_at: datetime = field(default_factory=lambda: datetime.now(UTC))
