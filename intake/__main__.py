@@ -1,0 +1,70 @@
+"""The child process: `python -m intake TASK SOURCE_FD TARGET_FD PARENT_PID LIMITS`, one JSON line on stdout."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from typing import Any
+
+from intake import sandbox
+from intake.launcher import TASKS
+from intake.limits import Limits
+from intake.problems import IntakeRefused, refusal, shown
+
+
+def main(arguments: list[str]) -> int:
+    """Convert the open source into the open target; whatever happens, the answer is one line."""
+    task, source_fd, target_fd, parent, limits_json = arguments
+    limits = Limits.from_json(limits_json)
+    answers = _take_stdout()
+    missing = sandbox.enter(limits, int(parent))
+    try:
+        answer = {"facts": _convert(task, int(source_fd), int(target_fd), limits), "missing": missing}
+    except IntakeRefused as refused:
+        answer = _refused(refused)
+    except MemoryError:
+        answer = _refused(refusal("intake-out-of-memory", _TOO_MUCH.format(f"{limits.memory_bytes:,} bytes of memory")))
+    except OSError as error:
+        # The files are open and the input is bytes: what is left are a full disk and a broken one.
+        answer = {"failed": f"{errno.errorcode.get(error.errno or 0, 'OSError')}: {error.strerror or error}"}
+    except Exception as error:
+        detail = f"Reading the file failed in a way that is not foreseen ({type(error).__name__}: {shown(error)})."
+        answer = _refused(refusal("intake-crashed", detail + " Save it again, or in another of the accepted formats."))
+    with os.fdopen(answers, "w", encoding="utf-8") as pipe:
+        pipe.write(json.dumps(answer) + "\n")
+    return 0
+
+
+_TOO_MUCH = "Reading the file takes more than {}. Upload a smaller file, or one in another of the accepted formats."
+
+
+def _take_stdout() -> int:
+    """A private copy of stdout; what libraries print goes nowhere."""
+    answers = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return answers
+
+
+def _convert(task: str, source_fd: int, target_fd: int, limits: Limits) -> Any:
+    assert task in TASKS, task
+    size = os.fstat(source_fd).st_size
+    with open(source_fd, "rb") as source, open(target_fd, "wb") as target:
+        if task == "model":
+            from intake.models import convert as convert_model
+
+            return convert_model(source, size, target, limits)
+        from intake.datasets import convert as convert_dataset
+
+        return convert_dataset(source, size, target, limits, "triggered" if task == "triggered" else "clean")
+
+
+def _refused(refused: IntakeRefused) -> dict[str, Any]:
+    return {"refused": {"problem_type": refused.problem_type, "detail": refused.detail, "extra": refused.extra}}
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

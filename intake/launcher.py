@@ -1,0 +1,164 @@
+"""Runs the reader of untrusted bytes in a child process of its own; all that other rooms need of the intake.
+
+Imports the standard library only, so that the API can hold it. The parent opens both files and hands them over; the
+child gets no path, no environment and no network, writes one JSON line, and the parent alone puts the result in place.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import selectors
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final, cast
+
+from intake.facts import DatasetFacts, DatasetKind, ModelFacts
+from intake.limits import MIB, Limits
+from intake.problems import PROBLEMS, IntakeFailed, IntakeRefused, refusal
+
+__all__ = ["PROBLEMS", "IntakeFailed", "IntakeRefused", "convert_dataset", "convert_model"]
+
+TASKS: Final = ("model", "clean", "triggered")
+_MAX_ANSWER_BYTES = 64 * MIB
+_KEPT_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "PYTHONHOME")
+_ENVIRONMENT: Final = {
+    "PATH": "/usr/bin:/bin",
+    "LC_ALL": "C.UTF-8",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+}
+
+
+def convert_model(src: Path, dst: Path, limits: Limits) -> ModelFacts:
+    """Write the canonical safetensors form of the model at `src` to `dst`, atomically, and tell its facts.
+
+    Raises `IntakeRefused` when the file is not accepted, and `IntakeFailed` when this machine could not do it;
+    `dst` is untouched then.
+    """
+    return cast(ModelFacts, _convert("model", src, dst, limits))
+
+
+def convert_dataset(src: Path, dst: Path, limits: Limits, *, kind: DatasetKind) -> DatasetFacts:
+    """Write the canonical npz form of the data set at `src` to `dst`, atomically, and tell its facts.
+
+    Raises as `convert_model` does.
+    """
+    return cast(DatasetFacts, _convert(kind, src, dst, limits))
+
+
+def _convert(task: str, src: Path, dst: Path, limits: Limits) -> dict[str, Any]:
+    if task not in TASKS:
+        raise ValueError(f"kind must be 'clean' or 'triggered', not {task!r}")
+    try:
+        source = os.open(src, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        try:
+            with _new_file(dst) as target:
+                return _ask_child(task, source, target, limits)
+        finally:
+            os.close(source)
+    except OSError as error:
+        raise IntakeFailed(f"The upload could not be read, or its canonical form not written: {error}") from error
+
+
+@contextmanager
+def _new_file(dst: Path) -> Iterator[int]:
+    """A file beside `dst`, open for writing, that becomes `dst` when the block ends well and vanishes otherwise."""
+    part = dst.with_name(f".{dst.name}.{secrets.token_hex(8)}.part")
+    fd = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            yield fd
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+        part.replace(dst)
+    except BaseException:
+        part.unlink(missing_ok=True)
+        raise
+    folder = os.open(dst.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _ask_child(task: str, source: int, target: int, limits: Limits) -> dict[str, Any]:
+    arguments = [task, str(source), str(target), str(os.getpid()), limits.to_json()]
+    child = subprocess.Popen(
+        [sys.executable, "-I", "-m", "intake", *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        pass_fds=(source, target),
+        env=_ENVIRONMENT | {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
+        cwd="/",
+        start_new_session=True,
+    )
+    try:
+        answer = _read_answer(child, time.monotonic() + limits.wall_seconds)
+        code = child.wait(timeout=5) if answer else None
+    except subprocess.TimeoutExpired:
+        answer, code = None, None
+    finally:
+        if child.poll() is None:
+            child.kill()
+        child.wait()
+        if child.stdout:
+            child.stdout.close()
+    if answer is None:
+        raise refusal(
+            "intake-timeout",
+            f"Reading the file takes longer than {limits.wall_seconds:g} seconds. Upload a smaller file.",
+        )
+    return _understand(answer, child.returncode if code is None else code, limits)
+
+
+def _read_answer(child: subprocess.Popen[bytes], deadline: float) -> bytes | None:
+    """What the child wrote until it closed its end, or None if it did not in time or wrote too much."""
+    assert child.stdout is not None
+    pieces: list[bytes] = []
+    total = 0
+    with selectors.DefaultSelector() as selector:
+        selector.register(child.stdout, selectors.EVENT_READ)
+        while selector.select(max(0.0, deadline - time.monotonic())):
+            piece = os.read(child.stdout.fileno(), MIB)
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+            total += len(piece)
+            if total > _MAX_ANSWER_BYTES:
+                return None
+    return None
+
+
+def _understand(answer: bytes, code: int, limits: Limits) -> dict[str, Any]:
+    """The facts in the child's answer; raises what the answer, or the way the child died, says."""
+    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and not answer):
+        raise refusal(
+            "intake-timeout",
+            f"Reading the file takes more than {limits.cpu_seconds} seconds of computing. Upload a smaller file.",
+        )
+    if code < 0:
+        name = signal.Signals(-code).name
+        raise refusal(
+            "intake-crashed",
+            f"The reader was stopped by {name}. Save the file again, or in another of the accepted formats.",
+            signal=name,
+        )
+    try:
+        message = json.loads(answer)
+        if "facts" in message and code == 0:
+            return dict(message["facts"])
+        if "refused" in message:
+            raise IntakeRefused(**message["refused"])
+    except (ValueError, KeyError, TypeError):
+        message = {}
+    raise IntakeFailed(f"The reader ended with code {code}: {message.get('failed', 'no answer')}")
