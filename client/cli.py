@@ -1,0 +1,28 @@
+"""The `modeconn` command."""
+
+import typer
+
+from client.command import jobs, keys, repair, serve
+
+app = typer.Typer(
+    name="modeconn",
+    help="Repairs tampered image classifiers by mode connectivity.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+    rich_markup_mode=None,
+)
+app.command()(serve.serve)
+app.command()(repair.repair)
+app.command()(jobs.jobs)
+app.command()(jobs.show)
+app.command()(jobs.cancel)
+app.add_typer(keys.app, name="keys")
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

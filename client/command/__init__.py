@@ -1,0 +1,1 @@
+"""The `modeconn` command: one module per group of subcommands."""

@@ -1,0 +1,201 @@
+"""`modeconn repair`: upload, start, follow, download."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
+
+from client.command.follow import Follower
+from client.command.shared import AsJson, Data, Exit, Key, Url, connect, err, errors_to_exit, out, print_json
+from client.command.tables import print_job
+from client.models import Criteria, Job, Method, Preprocessing, StoredFile
+from client.sdk import Client, Kind, Repair
+
+CHANNEL_VALUES = "Comma-separated, one per channel, on the scale 0..1"
+
+
+def repair(
+    model: Annotated[
+        Path, typer.Argument(help="The suspect: .safetensors, or a .pt/.pth state dict.", exists=True, dir_okay=False)
+    ],
+    clean: Annotated[
+        Path, typer.Option(help="Clean images: a folder of class folders, its zip, or .npz.", exists=True)
+    ],
+    arch: Annotated[str | None, typer.Option(help="Architecture, e.g. preact_resnet18. Default: recognised.")] = None,
+    arch_option: Annotated[
+        list[str] | None, typer.Option(help="name=value for the architecture, e.g. width=16.")
+    ] = None,
+    triggered: Annotated[
+        Path | None, typer.Option(help="Triggered images, in folders named by the attacker's class.", exists=True)
+    ] = None,
+    second_model: Annotated[
+        Path | None, typer.Option(help="Another model of the same make as second end.", exists=True)
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option("--out", help="Where the repaired weights go. Default: MODEL-repaired.safetensors.")
+    ] = None,
+    mean: Annotated[str | None, typer.Option(help=f"Mean. {CHANNEL_VALUES}.")] = None,
+    std: Annotated[str | None, typer.Option(help=f"Standard deviation. {CHANNEL_VALUES}.")] = None,
+    size: Annotated[
+        str | None, typer.Option(help="HEIGHTxWIDTH that images are resized to. Default: as they are.")
+    ] = None,
+    bgr: Annotated[bool, typer.Option("--bgr", help="The model wants blue first.")] = False,
+    classes: Annotated[
+        str | None, typer.Option(help="Class names in the model's order: a,b,c or a file with one per line.")
+    ] = None,
+    max_accuracy_drop: Annotated[
+        float, typer.Option(help="Points of accuracy that may be lost.", min=0, max=100)
+    ] = 2.5,
+    max_attack_success_rate: Annotated[
+        float, typer.Option("--max-asr", help="Attack success rate that may stay, per cent.", min=0, max=100)
+    ] = 5.0,
+    select_with_triggered: Annotated[
+        bool, typer.Option("--select-with-triggered", help="Choose t by the triggered images.")
+    ] = False,
+    ends: Annotated[str, typer.Option(help="Second end: permuted or fine_tuned.")] = "permuted",
+    curve: Annotated[str, typer.Option(help="bezier or chain.")] = "bezier",
+    bends: Annotated[int, typer.Option(min=1)] = 1,
+    steps: Annotated[int | None, typer.Option(help="Steps of the fit. Default: chosen by the service.")] = None,
+    no_mirror: Annotated[
+        bool, typer.Option("--no-mirror", help="A mirrored image is another class (digits, signs).")
+    ] = False,
+    seed: Annotated[int, typer.Option()] = 0,
+    label: Annotated[list[str] | None, typer.Option(help="name=value kept with the job; may be repeated.")] = None,
+    accept_low_accuracy: Annotated[
+        bool, typer.Option("--accept-low-accuracy", help="Go on although the suspect scores near chance.")
+    ] = False,
+    deadline: Annotated[int | None, typer.Option(help="Seconds after which the job is given up.")] = None,
+    wait: Annotated[bool, typer.Option(help="Follow the job and download; --no-wait only starts it.")] = True,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """Repair MODEL with clean images: upload, follow, download the repaired weights.
+
+    Exit codes: 0 the criteria are met, 3 they are not (the best trade-off is downloaded all the same), 4 the job
+    failed, 5 it was cancelled, 6 the service refused the request, 7 no service answered, 130 Ctrl-C (the job goes on).
+    """
+    with errors_to_exit(as_json), connect(url, key, data) as client:
+        settings: dict[str, Any] = {
+            "architecture": {"name": arch, "options": pairs(arch_option, number)} if arch and arch_option else arch,
+            "preprocessing": Preprocessing(
+                mean=numbers(mean), std=numbers(std), size=height_width(size), channels="BGR" if bgr else "RGB"
+            ),
+            "classes": class_names(classes),
+            "select_with_triggered": select_with_triggered,
+            "criteria": Criteria(
+                max_accuracy_drop=max_accuracy_drop / 100, max_attack_success_rate=max_attack_success_rate / 100
+            ),
+            "method": Method.model_validate(
+                {"curve": curve, "bends": bends, "ends": ends, "steps": steps, "mirror": not no_mirror, "seed": seed}
+            ),
+            "accept_low_accuracy": accept_low_accuracy,
+            "labels": pairs(label, str),
+            "deadline_seconds": deadline,
+        }
+        stored = upload_all(client, suspect=model, clean=clean, triggered=triggered, second_model=second_model)
+        job = client.repair(stored.pop("suspect"), stored.pop("clean"), **stored, **settings)
+        if not wait:
+            print_json(job.job) if as_json else out.print(job.id, highlight=False)
+            return
+        target = output or model.with_name(f"{model.stem}-repaired.safetensors")
+        done = follow_to_end(job)
+        with err.status("downloading"):
+            job.download(target)
+        report(done, target, as_json)
+        raise typer.Exit(Exit.OK if done.result and done.result.criteria_met else Exit.CRITERIA_NOT_MET)
+
+
+def upload_all(client: Client, **files: Path | None) -> dict[str, Any]:
+    """Uploads what is given, each with a bar of its own: role -> stored file."""
+    kinds: dict[str, Kind] = {"suspect": "model", "second_model": "model", "clean": "clean", "triggered": "triggered"}
+    columns = (TextColumn("uploading {task.description:<20}"), BarColumn(28), DownloadColumn(), TransferSpeedColumn())
+    stored: dict[str, StoredFile] = {}
+    with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
+        for role, path in files.items():
+            if path is None:
+                continue
+            task = progress.add_task(escape(path.name), total=path.stat().st_size if path.is_file() else None)
+            stored[role] = client.upload(path, kinds[role], on_bytes=partial(_show_sent, progress, task))
+    return stored
+
+
+def _show_sent(progress: Progress, task: TaskID, sent: int) -> None:
+    progress.update(task, completed=sent)
+
+
+def follow_to_end(job: Repair) -> Job:
+    """The ended job. On Ctrl-C says how to come back to it, and leaves it running."""
+    err.print(f"job {job.id}", highlight=False)
+    try:
+        with Follower(err) as follower:
+            return job.wait(follower.on_event)
+    except KeyboardInterrupt:
+        err.print(
+            f"The job goes on. See it: modeconn show {job.id}   Stop it: modeconn cancel {job.id}", highlight=False
+        )
+        raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def report(job: Job, target: Path, as_json: bool) -> None:
+    """The ended job and where its weights are."""
+    if as_json:
+        print_json(job)
+        return
+    print_job(out, job)
+    out.print(f"repaired weights: {target}", highlight=False, markup=False)
+
+
+def numbers(text: str | None) -> tuple[float, ...] | None:
+    """'0.49,0.48,0.45' -> floats. Raises ValueError with the text."""
+    if text is None:
+        return None
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise ValueError(f"'{text}' is not a comma-separated list of numbers, such as 0.49,0.48,0.45") from None
+
+
+def height_width(text: str | None) -> tuple[int, int] | None:
+    """'224x224' -> (224, 224). Raises ValueError with the text."""
+    if text is None:
+        return None
+    try:
+        height, width = text.lower().split("x")
+        return int(height), int(width)
+    except ValueError:
+        raise ValueError(f"'{text}' is not HEIGHTxWIDTH, such as 224x224") from None
+
+
+def class_names(text: str | None) -> list[str] | None:
+    """The lines of the file of that name, else the comma-separated names."""
+    if text is None:
+        return None
+    if Path(text).is_file():
+        return [line.strip() for line in Path(text).read_text().splitlines() if line.strip()]
+    return [name.strip() for name in text.split(",")]
+
+
+def pairs(texts: list[str] | None, convert: Any) -> dict[str, Any]:
+    """['a=1'] -> {'a': convert('1')}. Raises ValueError with the text."""
+    found = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise ValueError(f"'{text}' is not name=value")
+        found[name] = convert(value)
+    return found
+
+
+def number(text: str) -> int | float | str:
+    """A whole number, a number, or the text itself."""
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return text

@@ -1,0 +1,75 @@
+"""Jobs and results as tables on a terminal. Fractions are shown as per cent."""
+
+from collections.abc import Iterable
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from client.command.shared import per_cent
+from client.models import ApiKey, Figures, Job, Result
+
+
+def print_jobs(console: Console, jobs: Iterable[Job]) -> None:
+    """One row per job, newest first."""
+    table = Table("job", "state", "stage", "done", "t", "accuracy", "created", "labels", box=None)
+    for job in jobs:
+        result = job.result
+        accuracy = (
+            f"{per_cent(result.before.clean_accuracy)} -> {per_cent(result.after.clean_accuracy)}" if result else "-"
+        )
+        done = per_cent(job.progress.fraction) if job.progress and not job.ended else "-"
+        created = job.created_at.astimezone().strftime("%Y-%m-%d %H:%M") if job.created_at else "-"
+        labels = escape(" ".join(f"{name}={value}" for name, value in job.labels.items()))
+        t = f"{result.t:.3g}" if result else "-"
+        table.add_row(job.id, job.state, job.stage or "-", done, t, accuracy, created, labels)
+    console.print(table)
+
+
+def print_result(console: Console, result: Result) -> None:
+    """Before and after, the reason for t, and what to be careful about."""
+    table = Table("", "clean accuracy", "attack success rate", "inverted trigger", box=None)
+    for name, figures in (("before", result.before), ("after", result.after)):
+        table.add_row(
+            name,
+            _rate(figures, "clean_accuracy"),
+            _rate(figures, "attack_success_rate"),
+            _rate(figures, "proxy_success_rate"),
+        )
+    console.print(table)
+    console.print(f"t = {result.t:.3g}: {result.reason}", markup=False)
+    verdict = "[green]The criteria are met.[/]" if result.criteria_met else "[bold red]The criteria are NOT met.[/]"
+    console.print(verdict)
+    for warning in result.warnings:
+        text = (warning.get("detail") or warning.get("title")) if isinstance(warning, dict) else None
+        console.print(f"warning: {text or warning}", style="yellow", markup=False)
+
+
+def print_job(console: Console, job: Job) -> None:
+    """One job with its result or its problem."""
+    console.print(
+        f"{job.id}  {job.state}" + (f"  ({job.stage})" if job.stage and not job.ended else ""), highlight=False
+    )
+    if job.queue_position is not None:
+        console.print(f"{job.queue_position - 1} jobs before it in the queue")
+    if job.progress and job.state in ("running", "cancelling"):
+        console.print(f"{per_cent(job.progress.fraction)} done")
+    if job.problem:
+        console.print(f"{job.problem.get('title')}: {job.problem.get('detail', '')}", style="red", markup=False)
+    if job.result:
+        print_result(console, job.result)
+
+
+def print_keys(console: Console, keys: Iterable[ApiKey]) -> None:
+    """One row per access key; never the secret."""
+    table = Table("key", "label", "last used", "state", box=None)
+    for key in keys:
+        used = key.last_used_at.astimezone().strftime("%Y-%m-%d %H:%M") if key.last_used_at else "never"
+        table.add_row(key.id, escape(key.label or ""), used, "revoked" if key.revoked_at else "valid")
+    console.print(table)
+
+
+def _rate(figures: Figures, name: str) -> str:
+    interval = getattr(figures, f"{name}_interval", None)
+    shown = per_cent(getattr(figures, name))
+    return shown if interval is None else f"{shown} ({interval[0] * 100:.1f} to {interval[1] * 100:.1f})"

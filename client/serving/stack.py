@@ -1,0 +1,214 @@
+"""The stack in its order: Postgres, Redis, migrations, the local key, API and worker up; the other way down."""
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from client.local import KEY_FILE, SERVER_FILE
+from client.serving import embedded
+from client.serving.embedded import CannotServe
+from client.serving.parts import Guard, Launch, Part, running
+
+TICK = 0.05  # seconds between two looks
+# glibc gives large buffers back to the kernel at once; torch on a CPU wants the same ones again at the next step.
+KEEP_BUFFERS = {
+    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
+    "MALLOC_TOP_PAD_": str(1 << 28),
+}
+WORKER_GRACE = 40.0  # seconds: a job writes its checkpoint and leaves within 30
+
+
+class Stopped(Exception):
+    """Somebody asked `serve` to stop."""
+
+
+class Stack:
+    """One service in one data folder: `up()` starts it, `watch()` returns when it should end, `down()` stops it all."""
+
+    def __init__(self, data: Path, host: str, port: int, say: Callable[[str], None]) -> None:
+        self.data, self.host, self.say = data.resolve(), host, say
+        self.port = port or embedded.free_port()
+        self.url = f"http://{_reachable(host)}:{self.port}"
+        self.logs = self.data / "logs"
+        self.asked_to_stop = threading.Event()
+        self.parts: list[Part] = []
+        self.environment = dict(os.environ)
+        self._guard: Guard | None = None
+
+    def up(self) -> None:
+        """Starts every part and waits until the service is ready.
+
+        Raises `CannotServe` when one does not start, `Stopped` when asked to stop meanwhile.
+        """
+        if embedded.port_taken(self.host, self.port):
+            raise CannotServe(
+                f"Port {self.port} on {self.host} is taken. Choose another with --port, or --port 0 for any free one."
+            )
+        for private in (self.logs, self.data / "files"):
+            private.mkdir(mode=0o700, exist_ok=True)
+        self._guard = Guard()
+        self._databases()
+        self.environment.setdefault("STORAGE_URL", (self.data / "files").as_uri())
+        self.say("migrating the database")
+        self._run("migrate", "-m", "migrations", "upgrade", "head")
+        self._run("key", "-m", "store.keys", "local", "--out", str(self.data / KEY_FILE))
+        self.say("starting the API and one worker")
+        api = self._start(self._api())
+        worker = self._start(self._worker())
+        self._wait(self._ready, "the service did not become ready", 120, "api", api, worker)
+        entry = {"url": self.url, "pid": os.getpid()}
+        (self.data / SERVER_FILE).write_text(json.dumps(entry) + "\n")
+
+    def watch(self) -> None:
+        """Returns when asked to stop. Raises `CannotServe` when a part ends by itself."""
+        while not self.asked_to_stop.wait(0.5):
+            self._check(*self.parts)
+
+    def down(self) -> None:
+        """Stops what runs, last started first, and leaves nothing behind."""
+        (self.data / SERVER_FILE).unlink(missing_ok=True)
+        while self.parts:
+            part = self.parts.pop()
+            self.say(f"stopping {part.name}")
+            part.stop()
+        if self._guard is not None:
+            self._guard.dismiss()
+
+    def _databases(self) -> None:
+        bare = embedded.without_secrets(self.environment)
+        started = []
+        if "DATABASE_URL" not in self.environment:
+            self.say("starting Postgres")
+            folder = self.data / "postgres-data"
+            launch, self.environment["DATABASE_URL"] = embedded.postgres(folder, self._log("postgres"), bare)
+            part = self._start(launch)
+            started.append((part, partial(embedded.postgres_ready, folder, part.process.pid)))
+        if "REDIS_URL" not in self.environment:
+            self.say("starting Redis")
+            launch, url = embedded.redis(self.data, self._log("redis"), bare)
+            self.environment["REDIS_URL"] = url
+            started.append((self._start(launch), partial(embedded.redis_ready, url)))
+        for part, ready in started:
+            self._wait(ready, f"{part.name} did not start", 60, part.name, part)
+
+    def _api(self) -> Launch:
+        command = ["-m", "uvicorn", "api.app:app", "--host", self.host, "--port", str(self.port)]
+        return self._python("api", *command, "--timeout-graceful-shutdown", "5")
+
+    def _worker(self) -> Launch:
+        command = ["-m", "celery", "-A", "worker.app", "worker", "--pool", "threads", "--concurrency", "1"]
+        command += ["-Q", "modeconn", "--loglevel", "INFO", "-n", f"local-{os.getpid()}@%h"]
+        return self._python("worker", *command, extra=KEEP_BUFFERS, grace=WORKER_GRACE)
+
+    def _python(self, name: str, *arguments: str, extra: dict[str, str] | None = None, grace: float = 10.0) -> Launch:
+        return Launch(
+            name=name,
+            arguments=[sys.executable, *arguments],
+            environment={**(extra or {}), **self.environment, "PYTHONUNBUFFERED": "1"},
+            folder=self.data,
+            log=self._log(name),
+            grace=grace,
+        )
+
+    def _log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def _start(self, launch: Launch) -> Part:
+        part = launch.start()
+        self.parts.append(part)
+        assert self._guard is not None
+        self._guard.watch(part)
+        return part
+
+    def _run(self, name: str, *arguments: str) -> None:
+        """A step that ends by itself and must succeed."""
+        part = self._start(self._python(name, *arguments))
+        self._wait(lambda: not running(part.process), f"the step '{name}' did not end", 300, name)
+        self.parts.remove(part)
+        if part.process.wait() != 0:
+            raise CannotServe(self._with_log(f"The step '{name}' failed", name))
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=2.0, trust_env=False).is_success
+        except httpx.TransportError:
+            return False
+
+    def _wait(self, condition: Callable[[], bool], complaint: str, seconds: float, log: str, *parts: Part) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            if self.asked_to_stop.wait(TICK):
+                raise Stopped
+            self._check(*parts)
+            if time.monotonic() > deadline:
+                raise CannotServe(self._with_log(f"{complaint} within {seconds:.0f} s", log))
+
+    def _check(self, *parts: Part) -> None:
+        for part in parts:
+            if not running(part.process):
+                raise CannotServe(self._with_log(f"{part.name} has ended by itself", part.name))
+
+    def _with_log(self, sentence: str, name: str) -> str:
+        last = self._log(name).read_text(errors="replace").splitlines()[-12:]
+        return f"{sentence}. The end of {self._log(name)}:\n" + "\n".join(last)
+
+
+def _reachable(host: str) -> str:
+    """The host of a URL on which a listener on `host` answers from this machine."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+    host = everywhere.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
+@contextmanager
+def only_one(data: Path) -> Iterator[None]:
+    """Holds the data folder for this process. Raises `CannotServe` when another one has it."""
+    data.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with (data / "serve.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CannotServe(f"A service already runs in {data}: stop it first, or choose another --data.") from None
+        yield
+
+
+@contextmanager
+def stop_signals(event: threading.Event) -> Iterator[None]:
+    """SIGINT, SIGTERM and SIGHUP set `event` instead of ending the process."""
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        event.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def serve(data: Path, host: str, port: int, say: Callable[[str], None], on_ready: Callable[[Stack], None]) -> None:
+    """Runs the stack in `data` until a signal asks for the end. Raises `CannotServe`; nothing is left running then."""
+    with only_one(data):
+        stack = Stack(data, host, port, say)
+        with stop_signals(stack.asked_to_stop):
+            try:
+                stack.up()
+                on_ready(stack)
+                stack.watch()
+            except Stopped:
+                pass
+            finally:
+                stack.down()
