@@ -1,0 +1,117 @@
+"""The HTTP application: its parts, their life, the routes. `uvicorn api.app:app` serves it."""
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from types import FrameType
+
+import anyio
+from fastapi import FastAPI
+
+from api import mapper, openapi
+from api.dependencies import Parts
+from api.downloads.endpoints import router as downloads
+from api.events.endpoints import router as events
+from api.explain.endpoints import router as explain
+from api.files.endpoints import router as files
+from api.health.endpoints import router as health
+from api.inspector import Inspector
+from api.keys.endpoints import router as keys
+from api.logs import configure_logs, log
+from api.metrics import Metrics
+from api.middleware import Observe
+from api.repair.endpoints import router as repair
+from api.selections.endpoints import router as selections
+from store.database import make_engine, session_factory
+from store.settings import get_settings
+from store.storage import LocalStorage
+
+_DESCRIPTION = """Repairs tampered image classifiers by mode connectivity. Upload a suspect model and clean images
+(`POST /files`), post a job (`POST /repair`), follow it (`/repair/{id}/events`), download the repaired model and the
+evidence. All shares and rates are fractions in 0..1. Errors are RFC 9457 problems; their `type` can be opened."""
+_TAGS = [
+    {"name": "files", "description": "Models and image sets, uploaded once, used by many jobs."},
+    {"name": "repair", "description": "Jobs: post, follow, cancel, retry."},
+    {"name": "results", "description": "What a finished job made."},
+    {"name": "selections", "description": "Another point of a finished job's path."},
+    {"name": "keys", "description": "The keys of your own tenant."},
+    {"name": "problems", "description": "What the problem types mean."},
+    {"name": "operation", "description": "For whoever runs the service."},
+]
+
+
+def create_app() -> FastAPI:
+    """A new application. Settings are read from the environment when it starts, not here."""
+    metrics = Metrics()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with _parts(metrics) as parts:
+            app.state.parts = parts
+            with _told_to_stop(parts.stopping):
+                log("api started")
+                yield
+        log("api stopped")
+
+    app = FastAPI(title="ModeConn", version="0.1.0", description=_DESCRIPTION, openapi_tags=_TAGS, lifespan=lifespan)
+    for router in (files, repair, events, selections, downloads, keys, explain, health):
+        app.include_router(router)
+    app.add_middleware(Observe, metrics=metrics)
+    mapper.install(app)
+    openapi.install(app)
+    return app
+
+
+@asynccontextmanager
+async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
+    """Everything the requests share, and the inspector process, for as long as the server runs."""
+    configure_logs()
+    settings = get_settings()
+    engine = make_engine(settings.database_url)
+    inspector = Inspector(metrics)
+    life = asyncio.create_task(inspector.run())
+    try:
+        yield Parts(
+            settings=settings,
+            factory=session_factory(engine),
+            storage=LocalStorage(settings.storage_root),
+            inspector=inspector,
+            metrics=metrics,
+            intake_slots=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
+            stopping=asyncio.Event(),
+        )
+    finally:
+        life.cancel()
+        with suppress(asyncio.CancelledError):
+            await life
+        engine.dispose()
+
+
+@contextmanager
+def _told_to_stop(stopping: asyncio.Event) -> Iterator[None]:
+    """Set `stopping` as soon as a signal arrives: uvicorn waits for open answers, and event streams would never end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        loop.call_soon_threadsafe(stopping.set)
+        server = before[signal.Signals(number)]
+        if callable(server):
+            server(number, frame)
+
+    for number in before:
+        signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+app = create_app()

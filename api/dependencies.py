@@ -1,0 +1,94 @@
+"""What endpoints ask for: the application's parts, the caller, the Idempotency-Key."""
+
+from asyncio import Event
+from dataclasses import dataclass
+from typing import Annotated
+from uuid import UUID
+
+from anyio import CapacityLimiter
+from fastapi import Depends, Header, Request, Security
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from api.errors import ApiError
+from api.inspector import Inspector
+from api.metrics import Metrics
+from store import keys
+from store.database import SessionFactory, transaction
+from store.settings import Settings
+from store.storage import LocalStorage
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """What one API process shares between its requests."""
+
+    settings: Settings
+    factory: SessionFactory
+    storage: LocalStorage
+    inspector: Inspector
+    metrics: Metrics
+    intake_slots: CapacityLimiter  # conversions at the same time
+    stopping: Event  # set when the server is told to stop: open streams end
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who sent the request."""
+
+    tenant_id: UUID
+    key_id: str
+
+
+def parts_of(request: Request) -> Parts:
+    """The parts that the lifespan put together."""
+    parts: Parts = request.app.state.parts
+    return parts
+
+
+_bearer = HTTPBearer(auto_error=False, bearerFormat="mcr_<id>_<secret>", description="A ModeConn API key.")
+
+
+def authenticate(
+    request: Request,
+    parts: Annotated[Parts, Depends(parts_of)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
+) -> Caller:
+    """The caller behind the Bearer key. Raises ApiError `key-missing` or `key-not-valid`."""
+    challenge = {"WWW-Authenticate": "Bearer"}
+    if credentials is None:
+        raise ApiError("key-missing", "Send your key as `Authorization: Bearer mcr_...`.", headers=challenge)
+    with transaction(parts.factory) as session:
+        key = keys.authenticate(session, credentials.credentials)
+        caller = Caller(key.tenant_id, key.id) if key else None
+    if caller is None:
+        challenge["WWW-Authenticate"] = 'Bearer error="invalid_token"'
+        raise ApiError("key-not-valid", "The key is unknown, expired or revoked.", headers=challenge)
+    request.state.key_id = caller.key_id  # for the log line
+    return caller
+
+
+PartsDep = Annotated[Parts, Depends(parts_of)]
+CallerDep = Annotated[Caller, Depends(authenticate)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Makes a repeated POST safe: the same key and body get the stored answer.",
+    ),
+]
+
+
+def parse_id(text: str, slug: str, noun: str) -> UUID:
+    """The UUID in a path or body; what is no UUID names nothing, so it is answered like a missing one."""
+    try:
+        return UUID(text)
+    except ValueError:
+        raise missing(slug, noun, text) from None
+
+
+def missing(slug: str, noun: str, text: object) -> ApiError:
+    """The one answer for missing, foreign and malformed ids."""
+    return ApiError(slug, f"No {noun} of yours has the id {str(text)!r}.", id=str(text))

@@ -1,0 +1,1 @@
+"""What a finished job made: weights, report, manifest, pictures."""

@@ -1,0 +1,42 @@
+"""Finds what a finished job made and checks that it may be given out."""
+
+from sqlalchemy.orm import Session
+
+from api.dependencies import Caller, Parts
+from api.downloads.schemas import Download
+from api.errors import ApiError
+from api.selections.service import artifact_at, finished_job
+from store import jobs, tables
+from store.database import transaction
+
+REPAIRED = "repaired.safetensors"
+
+
+def weights(parts: Parts, caller: Caller, job_id: str, t: float | None) -> Download:
+    """The repaired model, or the one at `t`. Raises ApiError (job-*, selection-*, artifact-*)."""
+    with transaction(parts.factory) as session:
+        job = finished_job(session, caller, job_id)
+        if t is None or (job.result is not None and t == job.result["t"]):
+            return _download(parts, _named(session, caller, job, REPAIRED))
+        return _download(parts, artifact_at(session, caller, job, t))
+
+
+def artifact(parts: Parts, caller: Caller, job_id: str, name: str) -> Download:
+    """A file that the job made, by its name. Raises ApiError (job-*, artifact-*)."""
+    with transaction(parts.factory) as session:
+        return _download(parts, _named(session, caller, finished_job(session, caller, job_id), name))
+
+
+def _named(session: Session, caller: Caller, job: tables.Job, name: str) -> tables.Artifact:
+    row = jobs.artifact(session, tenant_id=caller.tenant_id, job_id=job.id, name=name)
+    if row is None:
+        names = [other.name for other in jobs.artifacts(session, tenant_id=caller.tenant_id, job_id=job.id)]
+        raise ApiError("artifact-not-found", f"The job made no file {name!r}.", artifacts=names)
+    return row
+
+
+def _download(parts: Parts, row: tables.Artifact) -> Download:
+    path = parts.storage.path(row.path)
+    if not path.is_file():
+        raise ApiError("artifact-gone", f"{row.name!r} is no longer in the storage.")
+    return Download(path, row.name, row.media_type, row.sha256)

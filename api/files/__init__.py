@@ -1,0 +1,1 @@
+"""Uploads: `POST /files`, `GET` and `DELETE /files/{id}`."""

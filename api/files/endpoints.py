@@ -1,0 +1,79 @@
+"""Routes of the files."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request, Response
+
+from api.dependencies import CallerDep, IdempotencyKey, PartsDep
+from api.files import service
+from api.files.schemas import File, FileKind
+from api.openapi import problems
+
+router = APIRouter(prefix="/files", tags=["files"])
+
+_UPLOAD_DESCRIPTION = """Send the file itself as the raw body:
+`curl --data-binary @model.safetensors -H "Authorization: Bearer $KEY" "$URL/files?kind=model&name=model.safetensors"`.
+
+`model`: a safetensors file, or a .pt/.pth state dict. `clean` and `triggered`: a zip with one folder of images per
+class, an .npz with `images` and `labels`, or Parquet. In a triggered set a folder is the class that the attacker
+wants."""
+_RAW_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_UPLOAD_PROBLEMS = (
+    "body-too-large",
+    "body-too-slow",
+    "storage-full",
+    "file-empty",
+    "model-format-not-accepted",
+    "model-pickle-not-accepted",
+    "model-file-broken",
+    "model-tensor-not-finite",
+    "dataset-format-not-accepted",
+    "dataset-archive-broken",
+    "dataset-empty",
+    "dataset-one-class",
+    "idempotency-key-in-use",
+    "idempotency-key-reused",
+)
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=File,
+    summary="Upload a model or a set of images",
+    description=_UPLOAD_DESCRIPTION,
+    responses=problems(*_UPLOAD_PROBLEMS),
+    openapi_extra=_RAW_BODY,
+)
+async def upload(
+    request: Request,
+    parts: PartsDep,
+    caller: CallerDep,
+    kind: Annotated[FileKind, Query(description="What the file is.")],
+    name: Annotated[
+        str | None,
+        Query(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$", description="A name for people."),
+    ] = None,
+    key: IdempotencyKey = None,
+) -> Response:
+    answer = await service.upload(request, parts, caller, kind=kind, name=name, key=key)
+    return answer.response()
+
+
+@router.get("/{file_id}", summary="Show a file", responses=problems("file-not-found"))
+def show(parts: PartsDep, caller: CallerDep, file_id: str) -> File:
+    """What was found in the upload, and until when it is kept."""
+    return service.show(parts, caller, file_id)
+
+
+@router.delete(
+    "/{file_id}", status_code=204, summary="Delete a file", responses=problems("file-not-found", "file-in-use")
+)
+def delete(parts: PartsDep, caller: CallerDep, file_id: str) -> None:
+    """Removes the bytes at once. Refused while a job that has not ended uses the file."""
+    service.delete(parts, caller, file_id)

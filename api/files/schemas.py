@@ -1,0 +1,25 @@
+"""Bodies of the file routes."""
+
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel, Field
+
+FileKind = Literal["model", "clean", "triggered"]
+
+
+class File(BaseModel):
+    """An accepted upload."""
+
+    id: UUID
+    kind: FileKind
+    name: str
+    bytes: int = Field(description="Of the upload.")
+    sha256: str = Field(description="Of the upload, lower-case hex.")
+    facts: dict[str, Any] = Field(
+        description="Models: tensors [name, dtype, shape], wrapper, prefix, metadata, format. Data sets: images, "
+        "classes, per_class, shape [C, H, W], dtype, duplicates."
+    )
+    created_at: datetime
+    expires_at: datetime

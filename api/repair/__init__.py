@@ -1,0 +1,1 @@
+"""Repair jobs: post, list, show, cancel, retry, and the curve."""

@@ -1,0 +1,1 @@
+"""Another t of a finished job."""
