@@ -32,6 +32,12 @@ def transaction(factory: SessionFactory) -> Iterator[Session]:
         yield session
 
 
+def flush_and_read(session: Session, row: object) -> None:
+    """Write `row`, and read back what the database computed (times above all), so that it stays readable."""
+    session.flush()
+    session.refresh(row)
+
+
 def try_lock(session: Session, name: str) -> bool:
     """Take the advisory lock `name` until this transaction ends; False at once when somebody else has it.
 

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, exists, func, or_, select, update
 from sqlalchemy.orm import Session
 
+from store.database import flush_and_read
 from store.errors import FileInUse
 from store.tables import IS_ACTIVE, File, Job
 
@@ -42,7 +43,7 @@ def create_file(
         expires_at=func.now() + retention,
     )
     session.add(file)
-    session.flush()
+    flush_and_read(session, file)
     return file
 
 

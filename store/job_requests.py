@@ -8,6 +8,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
+from store.database import flush_and_read
 from store.errors import NoSuchFile, NotRetryable, QueueFull
 from store.job_reads import visible
 from store.job_transitions import add_event, end_cancelled
@@ -60,7 +61,7 @@ def create_job(
         retried_from=retried_from,
     )
     session.add(job)
-    session.flush()
+    flush_and_read(session, job)
     session.add_all(
         JobLabel(job_id=job.id, key=key, value=value, tenant_id=tenant_id, created_at=job.created_at)
         for key, value in labels.items()
@@ -120,7 +121,7 @@ def request_cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job | 
     else:
         job.state = "cancelling"
         add_event(session, job.id, "state", {"state": "cancelling"})
-        session.flush()
+        flush_and_read(session, job)
     return job
 
 

@@ -14,6 +14,7 @@ from uuid import UUID
 from sqlalchemy import func
 from sqlalchemy.orm import Session
 
+from store.database import flush_and_read
 from store.tables import Job, JobEvent
 
 Problem = dict[str, Any]  # RFC 9457 members: type, title, detail, ...
@@ -36,7 +37,7 @@ def end(session: Session, job: Job, state: str, *, result: dict[str, Any] | None
     if problem is not None:
         data["problem"] = problem
     add_event(session, job.id, state, data)
-    session.flush()
+    flush_and_read(session, job)
 
 
 def end_cancelled(session: Session, job: Job) -> None:

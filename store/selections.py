@@ -10,6 +10,7 @@ from sqlalchemy import func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from store.database import flush_and_read
 from store.errors import NotSelectable, QueueFull, StaleFence
 from store.job_reads import get_job, visible
 from store.job_runs import NewArtifact
@@ -154,7 +155,7 @@ def _end(session: Session, selection: Selection, state: str, *, problem: Problem
     selection.problem = problem
     selection.lease_until = None
     selection.finished_at = func.clock_timestamp()
-    session.flush()
+    flush_and_read(session, selection)
 
 
 def _attempts_exhausted(selection: Selection) -> Problem:
