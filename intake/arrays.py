@@ -51,10 +51,10 @@ def convert_arrays(archive: Archive, target: BinaryIO, limits: Limits, kind: Dat
     )
     ids, labels = index_labels(labels.astype(np.int64), limits)
     check_classes(ids, np.bincount(labels).tolist(), kind, limits)
-    canonical = CanonicalSet(target, len(labels), limits)
-    for position, image in enumerate(_images(archive, members["images.npy"], images_header)):
-        canonical.add(image.transpose(2, 0, 1) if channels_last else image, f"images[{position}]")
-    return canonical.finish(labels, ids)
+    with CanonicalSet(target, len(labels), limits) as canonical:
+        for position, image in enumerate(_images(archive, members["images.npy"], images_header)):
+            canonical.add(image.transpose(2, 0, 1) if channels_last else image, f"images[{position}]")
+        return canonical.finish(labels, ids)
 
 
 def index_labels(labels: np.ndarray, limits: Limits) -> tuple[list[int], np.ndarray]:
@@ -86,7 +86,10 @@ def _read_header(archive: Archive, member: zipfile.ZipInfo, dtypes: tuple[str, .
             ]
             shape, fortran_order, dtype = read(stream)
             header_bytes = stream.tell()
-    except (*BROKEN_MEMBER, KeyError, ValueError, TypeError, SyntaxError, RecursionError) as error:
+    except BROKEN_MEMBER as error:
+        raise broken_member(member, error) from None
+    # Python's parser calls a text that nests too deeply a MemoryError; numpy reads at most 10,000 characters of it.
+    except (KeyError, ValueError, TypeError, SyntaxError, MemoryError) as error:
         raise refusal(
             "dataset-array-broken",
             f"{shown(member.filename)!r} has no valid npy header ({shown(error)}). {_SAVE_ADVICE}",

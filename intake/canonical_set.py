@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import zipfile
 from collections.abc import Sequence
-from typing import IO, BinaryIO
+from typing import IO, BinaryIO, Self
 
 import numpy as np
 
@@ -17,7 +17,10 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the same images give the same bytes
 
 
 class CanonicalSet:
-    """Takes `count` images one by one, then the labels; checks shapes, duplicates and the size of the whole."""
+    """Takes `count` images one by one, then the labels; checks shapes, duplicates and the size of the whole.
+
+    A context manager: when the block raises, what was written is closed and of no use.
+    """
 
     def __init__(self, file: BinaryIO, count: int, limits: Limits) -> None:
         self._zip = zipfile.ZipFile(file, "w", zipfile.ZIP_STORED)
@@ -29,6 +32,14 @@ class CanonicalSet:
         self._first_name = ""
         self._seen: set[bytes] = set()
         self._added = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._stream is not None:
+            self._stream.close()
+        self._zip.close()
 
     def add(self, image: np.ndarray, name: str) -> None:
         """One image, (C, H, W), uint8 or float32; raises `dataset-sizes-differ` or `dataset-too-large`."""
@@ -66,7 +77,7 @@ class CanonicalSet:
         return stream
 
     def finish(self, labels: Sequence[int] | np.ndarray, classes: list[str] | list[int]) -> DatasetFacts:
-        """Write the labels, indices into `classes`, and close; raises `dataset-duplicates`."""
+        """Write the labels, indices into `classes`, once all images are there; raises `dataset-duplicates`."""
         if self._stream is None or self._added != self._count or len(labels) != self._count:
             raise ValueError(f"{self._added} images and {len(labels)} labels for a set of {self._count}")
         self._stream.close()
@@ -81,7 +92,6 @@ class CanonicalSet:
         column = np.asarray(labels, np.int64)
         with self._open("labels.npy", column.shape, column.dtype) as stream:
             stream.write(column.tobytes())
-        self._zip.close()
         return DatasetFacts(
             images=self._count,
             classes=classes,

@@ -27,13 +27,13 @@ def convert_folders(archive: Archive, target: BinaryIO, limits: Limits, kind: Da
     check_classes(classes, [counts[name] for name in classes], kind, limits)
     from intake.images import decode
 
-    canonical = CanonicalSet(target, len(found), limits)
-    for _, member in found:
-        data = archive.read(member, limits.max_image_bytes)
-        if data.startswith(ZIP_MAGIC):
-            raise _nested(member.filename)
-        canonical.add(decode(data, member.filename, limits), member.filename)
-    return canonical.finish(labels, classes)
+    with CanonicalSet(target, len(found), limits) as canonical:
+        for _, member in found:
+            data = archive.read(member, limits.max_image_bytes)
+            if data.startswith(ZIP_MAGIC):
+                raise _nested(member.filename)
+            canonical.add(decode(data, member.filename, limits), member.filename)
+        return canonical.finish(labels, classes)
 
 
 def _classified(archive: Archive) -> list[tuple[str, zipfile.ZipInfo]]:

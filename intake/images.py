@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from intake.limits import Limits
 from intake.problems import IntakeRefused, refusal, shown
@@ -36,27 +36,28 @@ def decode(data: bytes, name: str, limits: Limits) -> np.ndarray:
         )
     if kind == "WEBP":
         from PIL import WebPImagePlugin  # noqa: F401  registers itself; the other two are known already
-    Image.MAX_IMAGE_PIXELS = limits.max_pixels
+    Image.MAX_IMAGE_PIXELS = None  # Pillow's own bound only warns; _check_size refuses before any pixel is decoded
     try:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             _check_size(image, name, limits)
             return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1))
     except (IntakeRefused, MemoryError):
         raise
-    except Image.DecompressionBombError:
-        raise _too_large(name, f"more than {2 * limits.max_pixels:,}", limits) from None
+    except UnidentifiedImageError:
+        raise _broken(name, "its header is damaged") from None
     except Exception as error:  # decoders raise whatever they like on damaged bytes
-        raise refusal(
-            "dataset-image-broken",
-            f"{shown(name)!r} cannot be decoded ({shown(error)}). Remove or replace it.",
-            file=shown(name),
-        ) from None
+        raise _broken(name, str(error)) from None
 
 
 def _check_size(image: Image.Image, name: str, limits: Limits) -> None:
     width, height = image.size
     if width * height > limits.max_pixels:
-        raise _too_large(name, f"{width:,} x {height:,} = {width * height:,}", limits)
+        raise refusal(
+            "dataset-image-too-large",
+            f"{shown(name)!r} has {width:,} x {height:,} = {width * height:,} pixels; at most {limits.max_pixels:,} are "
+            "accepted. Resize the images to what the model expects.",
+            file=shown(name),
+        )
     if getattr(image, "is_animated", False):
         raise refusal("dataset-image-animated", f"{shown(name)!r} is animated. Upload single images.", file=shown(name))
     if image.mode.startswith(("I", "F")):
@@ -67,10 +68,9 @@ def _check_size(image: Image.Image, name: str, limits: Limits) -> None:
         )
 
 
-def _too_large(name: str, pixels: str, limits: Limits) -> IntakeRefused:
+def _broken(name: str, why: str) -> IntakeRefused:
     return refusal(
-        "dataset-image-too-large",
-        f"{shown(name)!r} has {pixels} pixels; at most {limits.max_pixels:,} are accepted. "
-        "Resize the images to what the model expects.",
+        "dataset-image-broken",
+        f"{shown(name)!r} cannot be decoded ({shown(why)}). Remove or replace it.",
         file=shown(name),
     )

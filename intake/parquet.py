@@ -38,19 +38,19 @@ def convert_parquet(source: BinaryIO, target: BinaryIO, limits: Limits, kind: Da
         check_classes([], [max(rows, 0)], kind, limits)
     names = _class_names(schema, label)
     classes, labels = _classes(_labels(file, label, rows), names, kind, limits)
-    canonical = CanonicalSet(target, rows, limits)
-    for row, data in enumerate(_encoded_images(file, image, rows)):
-        name = f"row {row}"
-        if data is None:
-            raise refusal("dataset-image-broken", f"In {name} the image has no bytes. {_ADVICE}", file=name)
-        if len(data) > limits.max_image_bytes:
-            raise refusal(
-                "dataset-image-too-large",
-                f"In {name} the image takes {len(data):,} bytes. Encode it smaller.",
-                file=name,
-            )
-        canonical.add(decode(data, name, limits), name)
-    return canonical.finish(labels, classes)
+    with CanonicalSet(target, rows, limits) as canonical:
+        for row, data in enumerate(_encoded_images(file, image, rows)):
+            name = f"row {row}"
+            if data is None:
+                raise refusal("dataset-image-broken", f"In {name} the image has no bytes. {_ADVICE}", file=name)
+            if len(data) > limits.max_image_bytes:
+                raise refusal(
+                    "dataset-image-too-large",
+                    f"In {name} the image takes {len(data):,} bytes. Encode it smaller.",
+                    file=name,
+                )
+            canonical.add(decode(data, name, limits), name)
+        return canonical.finish(labels, classes)
 
 
 @contextmanager
