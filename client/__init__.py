@@ -13,11 +13,25 @@ from client.errors import (
     TooManyRequests,
     Unreachable,
 )
-from client.models import ApiKey, Criteria, CurvePoint, Event, Job, Method, Preprocessing, StoredFile
-from client.sdk import Client, Repair
+from client.models import (
+    ApiKey,
+    Architecture,
+    Criteria,
+    CurvePoint,
+    Event,
+    Job,
+    Method,
+    Preflight,
+    Preprocessing,
+    RepairSettings,
+    StoredFile,
+)
+from client.repair import Repair
+from client.sdk import Client
 
 __all__ = [
     "ApiKey",
+    "Architecture",
     "Client",
     "Criteria",
     "CurvePoint",
@@ -30,10 +44,12 @@ __all__ = [
     "ModeConnError",
     "NotAuthorised",
     "NotFound",
+    "Preflight",
     "Preprocessing",
     "Problem",
     "Refused",
     "Repair",
+    "RepairSettings",
     "ServerError",
     "StoredFile",
     "TooManyRequests",

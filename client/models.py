@@ -51,6 +51,30 @@ class Method(Statement):
     seed: int = 0
 
 
+class Architecture(Statement):
+    """An architecture by name, with its options, e.g. `width`."""
+
+    name: str
+    options: dict[str, bool | int | float | str] = Field(default_factory=dict)
+
+
+class RepairSettings(Statement):
+    """All that a repair is told besides its files. `classes` are the names in the model's index order.
+
+    Defaults: the architecture is recognised, the classes are the sorted folder names, images are only scaled to [0, 1].
+    """
+
+    architecture: str | Architecture | None = None
+    preprocessing: Preprocessing = Preprocessing()
+    classes: tuple[str, ...] | None = None
+    select_with_triggered: bool = False
+    criteria: Criteria = Criteria()
+    method: Method = Method()
+    accept_low_accuracy: bool = False
+    labels: dict[str, str] = Field(default_factory=dict)
+    deadline_seconds: int | None = None
+
+
 class StoredFile(Answer):
     """An uploaded file; `facts` are what the intake read from it."""
 
@@ -133,6 +157,16 @@ class Job(Answer):
     def ended(self) -> bool:
         """True once the state cannot change any more."""
         return self.state in TERMINAL
+
+
+class Preflight(Answer):
+    """What would run, and an estimate of its seconds and of the queue; nothing was started."""
+
+    valid: bool
+    architecture: dict[str, Any]
+    classes: list[str]
+    estimate: dict[str, Any]
+    queue: dict[str, Any]
 
 
 class Event(Answer):

@@ -44,7 +44,7 @@ class Transport:
 
     def retrying(self) -> Retrying:
         """The retry rule of every exchange: connection faults, 429/502/503/504, and 409 while the first try runs."""
-        backoff = wait_exponential_jitter(initial=0.2, max=5.0, jitter=0.2)
+        backoff = wait_exponential_jitter(multiplier=0.2, max=5.0, jitter=0.2)
         return Retrying(
             retry=retry_if_exception(lambda error: isinstance(error, httpx.TransportError | _TryAgain)),
             stop=stop_after_attempt(self.attempts),
@@ -97,7 +97,7 @@ def raise_for(response: httpx.Response) -> None:
     response.read()
     problem = problem_from(response)
     after = _retry_after(response)
-    still_running = response.status_code == 409 and after is not None
+    still_running = problem.type == "idempotency-key-in-use"
     if (response.status_code in TRY_LATER or still_running) and (after is None or after <= LONGEST_PAUSE):
         raise _TryAgain(problem, after)
     raise problem

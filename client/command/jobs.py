@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from client.command.shared import AsJson, Data, Key, Url, connect, errors_to_exit, out, print_json
+from client.command.statements import pairs
 from client.command.tables import print_job, print_jobs
 
 JobId = Annotated[str, typer.Argument(help="The job's id, as `modeconn jobs` shows it.")]
@@ -23,7 +24,8 @@ def jobs(
 ) -> None:
     """List your repairs, newest first."""
     with errors_to_exit(as_json), connect(url, key, data) as client:
-        rows = list(client.jobs(state=state, label=label, limit=limit))
+        wanted = next(iter(pairs([label], str).items())) if label else None
+        rows = list(client.jobs(state=state, label=wanted, limit=limit))
         print_json(rows) if as_json else print_jobs(out, rows)
 
 

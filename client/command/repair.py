@@ -10,9 +10,11 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from client.command.follow import Follower
 from client.command.shared import AsJson, Data, Exit, Key, Url, connect, err, errors_to_exit, out, print_json
+from client.command.statements import class_names, height_width, number, numbers, pairs
 from client.command.tables import print_job
-from client.models import Criteria, Job, Method, Preprocessing, StoredFile
-from client.sdk import Client, Kind, Repair
+from client.models import Architecture, Criteria, Job, Method, Preflight, Preprocessing, RepairSettings, StoredFile
+from client.repair import Repair
+from client.sdk import Client, Kind
 
 CHANNEL_VALUES = "Comma-separated, one per channel, on the scale 0..1"
 
@@ -68,6 +70,9 @@ def repair(
         bool, typer.Option("--accept-low-accuracy", help="Go on although the suspect scores near chance.")
     ] = False,
     deadline: Annotated[int | None, typer.Option(help="Seconds after which the job is given up.")] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Check everything and estimate the time; start nothing.")
+    ] = False,
     wait: Annotated[bool, typer.Option(help="Follow the job and download; --no-wait only starts it.")] = True,
     as_json: AsJson = False,
     url: Url = None,
@@ -80,25 +85,28 @@ def repair(
     failed, 5 it was cancelled, 6 the service refused the request, 7 no service answered, 130 Ctrl-C (the job goes on).
     """
     with errors_to_exit(as_json), connect(url, key, data) as client:
-        settings: dict[str, Any] = {
-            "architecture": {"name": arch, "options": pairs(arch_option, number)} if arch and arch_option else arch,
-            "preprocessing": Preprocessing(
+        settings = RepairSettings(
+            architecture=Architecture(name=arch, options=pairs(arch_option, number)) if arch else None,
+            preprocessing=Preprocessing(
                 mean=numbers(mean), std=numbers(std), size=height_width(size), channels="BGR" if bgr else "RGB"
             ),
-            "classes": class_names(classes),
-            "select_with_triggered": select_with_triggered,
-            "criteria": Criteria(
+            classes=class_names(classes),
+            select_with_triggered=select_with_triggered,
+            criteria=Criteria(
                 max_accuracy_drop=max_accuracy_drop / 100, max_attack_success_rate=max_attack_success_rate / 100
             ),
-            "method": Method.model_validate(
+            method=Method.model_validate(
                 {"curve": curve, "bends": bends, "ends": ends, "steps": steps, "mirror": not no_mirror, "seed": seed}
             ),
-            "accept_low_accuracy": accept_low_accuracy,
-            "labels": pairs(label, str),
-            "deadline_seconds": deadline,
-        }
+            accept_low_accuracy=accept_low_accuracy,
+            labels=pairs(label, str),
+            deadline_seconds=deadline,
+        )
         stored = upload_all(client, suspect=model, clean=clean, triggered=triggered, second_model=second_model)
-        job = client.repair(stored.pop("suspect"), stored.pop("clean"), **stored, **settings)
+        if check:
+            print_preflight(client.preflight(settings=settings, **stored), as_json)
+            return
+        job = client.repair(settings=settings, **stored)
         if not wait:
             print_json(job.job) if as_json else out.print(job.id, highlight=False)
             return
@@ -108,6 +116,16 @@ def repair(
             job.download(target)
         report(done, target, as_json)
         raise typer.Exit(Exit.OK if done.result and done.result.criteria_met else Exit.CRITERIA_NOT_MET)
+
+
+def print_preflight(preflight: Preflight, as_json: bool) -> None:
+    """What would run and for how long."""
+    if as_json:
+        print_json(preflight)
+        return
+    name, before = preflight.architecture["name"], preflight.queue["jobs_before"]
+    out.print(f"All is in order: {name}, {len(preflight.classes)} classes. Nothing was started.", highlight=False)
+    out.print(f"It would take about {preflight.estimate['seconds']:.0f} s, after {before} jobs.", highlight=False)
 
 
 def upload_all(client: Client, **files: Path | None) -> dict[str, Any]:
@@ -148,54 +166,3 @@ def report(job: Job, target: Path, as_json: bool) -> None:
         return
     print_job(out, job)
     out.print(f"repaired weights: {target}", highlight=False, markup=False)
-
-
-def numbers(text: str | None) -> tuple[float, ...] | None:
-    """'0.49,0.48,0.45' -> floats. Raises ValueError with the text."""
-    if text is None:
-        return None
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError:
-        raise ValueError(f"'{text}' is not a comma-separated list of numbers, such as 0.49,0.48,0.45") from None
-
-
-def height_width(text: str | None) -> tuple[int, int] | None:
-    """'224x224' -> (224, 224). Raises ValueError with the text."""
-    if text is None:
-        return None
-    try:
-        height, width = text.lower().split("x")
-        return int(height), int(width)
-    except ValueError:
-        raise ValueError(f"'{text}' is not HEIGHTxWIDTH, such as 224x224") from None
-
-
-def class_names(text: str | None) -> list[str] | None:
-    """The lines of the file of that name, else the comma-separated names."""
-    if text is None:
-        return None
-    if Path(text).is_file():
-        return [line.strip() for line in Path(text).read_text().splitlines() if line.strip()]
-    return [name.strip() for name in text.split(",")]
-
-
-def pairs(texts: list[str] | None, convert: Any) -> dict[str, Any]:
-    """['a=1'] -> {'a': convert('1')}. Raises ValueError with the text."""
-    found = {}
-    for text in texts or []:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise ValueError(f"'{text}' is not name=value")
-        found[name] = convert(value)
-    return found
-
-
-def number(text: str) -> int | float | str:
-    """A whole number, a number, or the text itself."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return text
