@@ -11,12 +11,17 @@ from sqlalchemy.orm import Session
 from api.dependencies import Caller, Parts
 from api.errors import ApiError
 from api.files.service import find
-from api.problems import CATALOGUE
 from api.repair import checks
 from api.repair.estimate import estimate
 from api.repair.schemas import Architecture, Estimate, RepairRequest
 from store import tables
 
+_OF_THE_INSPECTOR = {
+    "unknown-architecture",
+    "architecture-not-recognised",
+    "tensors-do-not-match",
+    "class-count-does-not-match",
+}
 _OWN_COLUMNS = {"validate_only", "labels", "deadline_seconds"}
 
 
@@ -118,6 +123,6 @@ def _architecture(
     problem = dict(answer["problem"])
     slug, detail = problem.pop("type"), problem.pop("detail")
     problem.pop("title", None)
-    if slug not in CATALOGUE:
-        raise RuntimeError(f"the inspector answered with the unknown problem {slug!r}: {detail}")
+    if slug not in _OF_THE_INSPECTOR:
+        raise RuntimeError(f"the inspector failed with {slug!r}: {detail}")
     raise ApiError(slug, detail, **problem)
