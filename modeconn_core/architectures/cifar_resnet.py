@@ -122,7 +122,7 @@ class CifarResNet(nn.Module):
 
 def _guess(shapes: Shapes, blocks: tuple[int, ...], bottleneck: bool) -> Iterator[Options]:
     stem = shapes.get("conv1.weight", ())
-    if len(stem) != 4 or stem[2:] != (3, 3) or block_counts(shapes) != blocks:
+    if len(stem) != 4 or block_counts(shapes) != blocks:
         return
     if ("layer1.0.conv3.weight" in shapes) != bottleneck:
         return
@@ -133,7 +133,7 @@ def _guess(shapes: Shapes, blocks: tuple[int, ...], bottleneck: bool) -> Iterato
         yield {**options, "shortcut": "conv" if projects else "pad"}
         return
     yield options
-    if options["naming"] == "torchvision":  # some keep the stem's max-pooling: no tensor tells
+    if options["naming"] == "torchvision" and stem[2:] == (3, 3):  # some keep the stem's max-pooling: no tensor tells
         yield {**options, "max_pool": True}
 
 

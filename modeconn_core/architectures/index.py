@@ -17,7 +17,6 @@ from modeconn_core.architectures.libraries import PATCHES, POSITIONS
 from modeconn_core.architectures.signature import OPTIONAL_SUFFIX
 
 PATH = Path(__file__).with_name("index.json")
-LIMIT = 24  # candidates a lookup returns at most
 
 
 def _hash(lines: Iterable[str]) -> str:
@@ -44,11 +43,12 @@ def _load() -> dict[str, list[dict[str, Any]]]:
     return json.loads(PATH.read_text())["groups"]
 
 
-def lookup(shapes: Shapes) -> list[str]:
-    """Names of library architectures that may have these tensors: same sizes first, then other image or patch sizes."""
+def lookup(shapes: Shapes) -> tuple[list[str], list[str]]:
+    """Two lists of library architectures, each simplest name first: with just these shapes (twins of each other), and
+    with them after a change of image or patch size (vision transformers)."""
     same: list[str] = []
     resized: list[str] = []
     for group in _load().get(names_key(shapes), ()):
         same += group["same"].get(shapes_key(shapes, group["head"]), ())
         resized += group["resized"].get(shapes_key(shapes, (*group["head"], *POSITIONS, *PATCHES)), ())
-    return list(dict.fromkeys([*same, *resized]))[:LIMIT]
+    return same, resized

@@ -1,4 +1,4 @@
-"""The answer to the API, which has no torch: do these tensors fit an architecture, and which? Plain dicts in and out."""
+"""The answer to the API, which has no torch: do these tensors fit an architecture, and which? Dicts in and out."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -4,7 +4,7 @@ BatchNorm's `num_batches_tracked` may be absent (files written before PyTorch 0.
 nothing here needs it. Every other tensor must be there, and no other may be.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -16,6 +16,7 @@ from modeconn_core.architectures.registry import BUILT_IN, find, plugins
 from modeconn_core.architectures.signature import OPTIONAL_SUFFIX, Signature, signature
 
 WRAPPERS = ("module.", "_orig_mod.")  # DataParallel and DistributedDataParallel; torch.compile
+RESIZED_TRIES = 4
 SMALL_IMAGE = 64  # pixels; up to here a CIFAR form is likelier than the ImageNet form with the same tensors
 
 Tensors = Mapping[str, tuple[str, Shape]]  # name -> (dtype, shape)
@@ -80,16 +81,25 @@ def _match(family: Family, options: Mapping[str, Any], shapes: Shapes) -> Candid
     return Candidate(family.name, classes, settled)
 
 
-def _library_families(shapes: Shapes) -> Iterator[Family]:
-    for name in index.lookup(shapes):
-        try:
-            yield find(name)
-        except ArchitectureError:  # the installed library no longer has it
-            continue
+def _in_libraries(shapes: Shapes) -> list[Candidate]:
+    """torchvision's and timm's candidates. One is built and compared; twins that the index gives the same shapes are
+    listed behind it unbuilt, since building each would cost the answer its second."""
+    same, resized = index.lookup(shapes)
+    for names, tries in ((same, len(same)), (resized, RESIZED_TRIES)):
+        for position, name in enumerate(names[:tries]):
+            try:
+                matches = _matches(find(name), shapes)
+            except ArchitectureError:  # the installed library no longer has it
+                continue
+            if matches:
+                first = matches[0]
+                twins = names[position + 1 :] if names is same and not first.options else []
+                return [*matches, *(Candidate(twin, first.num_classes, {}) for twin in twins)]
+    return []
 
 
 def _matches(family: Family, shapes: Shapes) -> list[Candidate]:
-    """The fitting guesses; a guess that only resizes is dropped where the defaults fit already."""
+    """The candidates among the family's guesses."""
     return [found for options in family.guess(shapes) if (found := _match(family, options, shapes)) is not None]
 
 
@@ -104,8 +114,7 @@ def recognise(tensors: Tensors, *, image_size: tuple[int, int] | None = None) ->
     shapes = plain_shapes(tensors)
     own = [*plugins().values(), *BUILT_IN.values()]
     candidates = [found for family in own for found in _matches(family, shapes)]
-    for family in _library_families(shapes):
-        candidates += [found for found in _matches(family, shapes) if found not in candidates]
+    candidates += _in_libraries(shapes)
     if any(found.name.startswith(TORCHVISION) for found in candidates) and not _looks_small(candidates, image_size):
         candidates.sort(key=lambda found: found.name in BUILT_IN)
     return candidates

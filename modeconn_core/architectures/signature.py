@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from modeconn_core.architectures.errors import ArchitectureError
 from modeconn_core.architectures.family import Shape
@@ -37,14 +38,24 @@ class Signature:
         return found.pop() if len(found) == 1 else None
 
 
+class _NoRandomInit(TorchFunctionMode):
+    """Leaves new weights as `torch.empty` made them: their pages are never touched and take no memory."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        fills = func in (torch.Tensor.normal_, torch.Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init"
+        return (args[0] if args else kwargs["tensor"]) if fills else func(*args, **kwargs)
+
+
 def _tensors(name: str, num_classes: int, options: Mapping[str, Any]) -> dict[str, torch.Tensor]:
-    """The state dict on the meta device; modules that read values while being built get real memory instead."""
+    """The state dict on the meta device, or, for modules that read values while being built, on the CPU."""
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
                 return dict(build(name, num_classes, **options).state_dict())
         except ArchitectureError:
-            return dict(build(name, num_classes, **options).state_dict())
+            with _NoRandomInit():
+                return dict(build(name, num_classes, **options).state_dict())
 
 
 @lru_cache(maxsize=256)
