@@ -10,9 +10,10 @@ from torch import Tensor, nn
 
 from modeconn_core.preprocessing import Preprocessing, candidates
 
-MAX_IMAGES = 1000
-MAX_SCREENED = 300
-FINALISTS = 4
+MIN_IMAGES, MAX_IMAGES, IMAGES_PER_CLASS = 500, 1000, 10
+MAX_SCREENED = 64
+FINALISTS = 3  # of those that an order of the classes would suit best, beside the two best as they are
+MAX_SUGGESTIONS = 3
 FOLDS = 5
 BATCH = 250
 
@@ -58,12 +59,14 @@ def diagnose(
 
     `images_01`: float (N, C, H, W), RGB in [0, 1], not normalised. `labels`: int64 (N,) in 0..num_classes-1.
     `mean` and `std` (C values) apply to the channel order that the model sees: `channels` is applied first.
-    At most `MAX_IMAGES` images are used, evenly over the classes. Candidates are screened on a part of them and scored
-    on the rest; a class order is scored on images it was not found on. Model, mode and gradients are left as they were.
+    At most `MAX_IMAGES` images are used, evenly over the classes; where the suspect does well, each passes the model
+    once, else about eight times. Candidates are screened on a few images and scored on the others; a class order is
+    scored on images it was not found on. Model, mode and gradients are left as they were.
     Raises ValueError when shapes, labels or channel counts do not fit together.
     """
     _check(images_01, labels, num_classes, mean, std, channels, class_names)
-    chosen = _spread(labels)[:MAX_IMAGES]
+    used = min(MAX_IMAGES, max(MIN_IMAGES, IMAGES_PER_CLASS * num_classes))
+    chosen = _spread(labels)[:used]
     images, labels = images_01[chosen].float().cpu(), labels[chosen].cpu()
     stated = Preprocessing(name="your statement", mean=tuple(mean), std=tuple(std), channels=channels)
     logits = _logits(model, stated.apply(images))
@@ -111,25 +114,28 @@ def _search(
         kept.append((candidate, _logits(model, candidate.apply(images[screen]))))
     plain = sorted(kept, key=lambda pair: -_accuracy(pair[1], labels[screen]))
     ordered = sorted(kept, key=lambda pair: -_best_assignment(pair[1], labels[screen], num_classes)[1])
-    finalists = dict([*plain[:FINALISTS], *ordered[: FINALISTS // 2]])
+    finalists = dict([*plain[:2], *ordered[:FINALISTS]])
     finalists.setdefault(stated, stated_logits[screen])
 
     baseline = _accuracy(stated_logits[judge], labels[judge])
+    floor = max(baseline, 1 / num_classes)
     found = []
     for candidate, seen in finalists.items():
         rest = stated_logits[judge] if candidate is stated else _logits(model, candidate.apply(images[judge]))
         score = _accuracy(rest, labels[judge])
-        if candidate is not stated and _clearly_better(score, baseline, len(rest)):
+        if candidate is not stated and _clearly_better(score, floor, len(rest)):
             found.append(_suggest(candidate, stated, score, baseline, len(rest), None, class_names))
         order, reordered = _class_order(torch.cat([seen, rest]), labels, num_classes, first_judged=screened)
-        if order != list(range(num_classes)) and _clearly_better(reordered, max(score, baseline), len(rest)):
+        if order != list(range(num_classes)) and _clearly_better(reordered, max(score, floor), len(rest)):
             found.append(_suggest(candidate, stated, reordered, baseline, len(rest), order, class_names))
-    return sorted(found, key=lambda suggestion: -suggestion.accuracy)
+    found.sort(key=lambda suggestion: -suggestion.accuracy)
+    # beside one that explains the suspect, halfway ones only mislead
+    return [one for one in found if one.accuracy > found[0].accuracy / 2][:MAX_SUGGESTIONS]
 
 
 def _class_order(logits: Tensor, labels: Tensor, num_classes: int, *, first_judged: int) -> tuple[list[int], float]:
     """The best order on all images, and its accuracy by cross-fitting: each image by an order found without it."""
-    fold = torch.arange(len(labels)) % FOLDS
+    fold = _place_in_class(labels) % FOLDS
     judged = torch.arange(len(labels)) >= first_judged
     right = 0
     for k in range(FOLDS):
@@ -208,17 +214,23 @@ def _listed(values: Sequence[float]) -> str:
 
 
 def _clearly_better(score: float, than: float, count: int) -> bool:
-    """More than two standard errors, and more than two points."""
-    return score - than > max(0.02, 2 * (than * (1 - than) / count) ** 0.5)
+    """More than three standard errors, and more than two points."""
+    return score - than > max(0.02, 3 * (than * (1 - than) / count) ** 0.5)
 
 
 def _spread(labels: Tensor) -> Tensor:
     """Indices in an order in which every stretch holds the classes evenly; the same order every time."""
     shuffled = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    by_class = shuffled[labels.cpu()[shuffled].argsort(stable=True)]
-    sorted_labels = labels.cpu()[by_class]
-    rank = torch.arange(len(labels)) - torch.searchsorted(sorted_labels, sorted_labels)
-    return by_class[rank.argsort(stable=True)]
+    return shuffled[_place_in_class(labels.cpu()[shuffled]).argsort(stable=True)]
+
+
+def _place_in_class(labels: Tensor) -> Tensor:
+    """How many images of the same class come before each image: [3, 5, 3, 3] -> [0, 0, 1, 2]."""
+    by_class = labels.argsort(stable=True)
+    together = labels[by_class]
+    place = torch.empty_like(by_class)
+    place[by_class] = torch.arange(len(labels)) - torch.searchsorted(together, together)
+    return place
 
 
 @torch.no_grad()

@@ -56,12 +56,12 @@ def candidates(images: Tensor, stated: Preprocessing) -> Iterator[Preprocessing]
         table = list(_COLOUR)
     else:
         table = [(name, (mean,) * count, (std,) * count) for name, mean, std in _ANY_CHANNELS]
+    if max(map(abs, (*stated.mean, *stated.std))) > 2:
+        by_255 = tuple(m / 255 for m in stated.mean), tuple(s / 255 for s in stated.std)
+        table.insert(0, ("your own values divided by 255, since images are scaled to 0..1 first", *by_255))
     spread, centre = torch.std_mean(images, dim=(0, 2, 3))
     own = tuple(round(value, 4) for value in centre.tolist()), tuple(round(max(v, 1e-3), 4) for v in spread.tolist())
     table.append(("the clean images' own mean and std", *own))
-    if max(map(abs, (*stated.mean, *stated.std))) > 2:
-        by_255 = tuple(m / 255 for m in stated.mean), tuple(s / 255 for s in stated.std)
-        table.append(("your own values divided by 255, since images are scaled to 0..1 first", *by_255))
     tried = [stated]
     rgb = [Preprocessing(name=name, mean=mean, std=std) for name, mean, std in table]
     pairs = [stated.reversed(), replace(stated.reversed(), mean=stated.mean, std=stated.std)] if count == 3 else []
