@@ -13,10 +13,9 @@ TORCH_PAIR := torch==2.13.0 torchvision==0.28.0
 # The install is redone when what it is made from changes, and not otherwise.
 STAMP := $(VENV)/.installed-$(shell cat pyproject.toml constraints.txt | sha256sum | cut -c1-16)
 
-# torch on the CPU keeps its large buffers instead of handing them back to the kernel at every step.
-export MALLOC_MMAP_THRESHOLD_ ?= 1073741824
-export MALLOC_TRIM_THRESHOLD_ ?= 4294967296
 export UV_HTTP_TIMEOUT ?= 600
+# Many short processes import torch here: what is compiled once must stay compiled.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## list what can be made
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

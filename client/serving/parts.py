@@ -14,6 +14,7 @@ from pathlib import Path
 import psutil
 
 TICK = 0.02  # seconds between two looks
+GRACE_OF_CHILDREN = 2.0  # seconds that children may live longer than the one that started them
 AFTER_KILL = 5.0  # seconds that the kernel gets to remove what was killed
 
 
@@ -31,7 +32,8 @@ class Part:
         family = self._family()
         with suppress(psutil.NoSuchProcess):
             self.process.send_signal(self.stop_signal)
-        _wait_for(family, self.grace)
+        _wait_for({self.process}, self.grace)
+        _wait_for(family, GRACE_OF_CHILDREN)
         for process in filter(running, self._family() | family):
             with suppress(psutil.NoSuchProcess):
                 process.kill()

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,17 +15,11 @@ from types import FrameType
 import httpx
 
 from client.local import KEY_FILE, SERVER_FILE
-from client.serving import embedded
+from client.serving import commands, embedded
 from client.serving.embedded import CannotServe
 from client.serving.parts import Guard, Launch, Part, running
 
 TICK = 0.05  # seconds between two looks
-# glibc gives large buffers back to the kernel at once; torch on a CPU wants the same ones again at the next step.
-KEEP_BUFFERS = {
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 32),
-    "MALLOC_TOP_PAD_": str(1 << 28),
-}
 WORKER_GRACE = 40.0  # seconds: a job writes its checkpoint and leaves within 30
 
 
@@ -62,11 +55,12 @@ class Stack:
         self._databases()
         self.environment.setdefault("STORAGE_URL", (self.data / "files").as_uri())
         self.say("migrating the database")
-        self._run("migrate", "-m", "migrations", "upgrade", "head")
-        self._run("key", "-m", "store.keys", "local", "--out", str(self.data / KEY_FILE))
+        self._run("migrate", commands.migrate())
+        self._run("key", commands.local_key(self.data / KEY_FILE))
         self.say("starting the API and one worker")
-        api = self._start(self._api())
-        worker = self._start(self._worker())
+        api = self._start(self._launch("api", commands.api(self.host, self.port)))
+        name = ["-n", f"local-{os.getpid()}@%h"]
+        worker = self._start(self._launch("worker", commands.worker() + name, grace=WORKER_GRACE))
         self._wait(self._ready, "the service did not become ready", 120, "api", api, worker)
         entry = {"url": self.url, "pid": os.getpid()}
         (self.data / SERVER_FILE).write_text(json.dumps(entry) + "\n")
@@ -103,20 +97,11 @@ class Stack:
         for part, ready in started:
             self._wait(ready, f"{part.name} did not start", 60, part.name, part)
 
-    def _api(self) -> Launch:
-        command = ["-m", "uvicorn", "api.app:app", "--host", self.host, "--port", str(self.port)]
-        return self._python("api", *command, "--timeout-graceful-shutdown", "5")
-
-    def _worker(self) -> Launch:
-        command = ["-m", "celery", "-A", "worker.app", "worker", "--pool", "threads", "--concurrency", "1"]
-        command += ["-Q", "modeconn", "--loglevel", "INFO", "-n", f"local-{os.getpid()}@%h"]
-        return self._python("worker", *command, extra=KEEP_BUFFERS, grace=WORKER_GRACE)
-
-    def _python(self, name: str, *arguments: str, extra: dict[str, str] | None = None, grace: float = 10.0) -> Launch:
+    def _launch(self, name: str, arguments: list[str], grace: float = 10.0) -> Launch:
         return Launch(
             name=name,
-            arguments=[sys.executable, *arguments],
-            environment={**(extra or {}), **self.environment, "PYTHONUNBUFFERED": "1"},
+            arguments=arguments,
+            environment={**self.environment, "PYTHONUNBUFFERED": "1"},
             folder=self.data,
             log=self._log(name),
             grace=grace,
@@ -132,9 +117,9 @@ class Stack:
         self._guard.watch(part)
         return part
 
-    def _run(self, name: str, *arguments: str) -> None:
+    def _run(self, name: str, arguments: list[str]) -> None:
         """A step that ends by itself and must succeed."""
-        part = self._start(self._python(name, *arguments))
+        part = self._start(self._launch(name, arguments))
         self._wait(lambda: not running(part.process), f"the step '{name}' did not end", 300, name)
         self.parts.remove(part)
         if part.process.wait() != 0:

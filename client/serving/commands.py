@@ -1,0 +1,28 @@
+"""The one way to start each part of the service; docker-compose.yml says the same words."""
+
+import sys
+from pathlib import Path
+
+PYTHON = [sys.executable, "-m"]
+
+
+def migrate() -> list[str]:
+    """Brings the database to the newest schema."""
+    return [*PYTHON, "migrations", "upgrade", "head"]
+
+
+def local_key(out: Path) -> list[str]:
+    """Leaves a working key of the tenant `local` in `out`."""
+    return [*PYTHON, "store.keys", "local", "--out", str(out)]
+
+
+def api(host: str, port: int) -> list[str]:
+    """Serves HTTP on host:port; after SIGTERM open answers get five seconds."""
+    listen = ["--host", host, "--port", str(port)]
+    return [*PYTHON, "uvicorn", "api.app:app", *listen, "--timeout-graceful-shutdown", "5"]
+
+
+def worker() -> list[str]:
+    """Runs one job at a time."""
+    pool = ["--pool", "threads", "--concurrency", "1"]
+    return [*PYTHON, "celery", "-A", "worker.app", "worker", *pool, "-Q", "modeconn", "--loglevel", "INFO"]

@@ -1,0 +1,187 @@
+"""`make demo`: the example suspect goes through the whole service; a fresh process then checks what that gained.
+
+Leaves demo-out/ with repaired.safetensors, curve.png, report.html and summary.json. Exit code 0: the repair met its
+criteria, as the service and a process that knows nothing of the service both found, and no process was left behind.
+"""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+from client import Client, Criteria, Job, ModeConnError, RepairSettings
+from client.command.follow import Follower
+from client.command.shared import per_cent
+from client.local import find_service
+
+HERE = Path(__file__).resolve().parent
+EXAMPLE = HERE / "cifar10"
+OUT = HERE.parent / "demo-out"
+START_SECONDS = 180
+STOP_SECONDS = 90
+console = Console()
+
+
+class DemoFailed(Exception):
+    """The demo cannot go on; the message says why."""
+
+
+@contextmanager
+def service(data: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """`modeconn serve` on a free port, stopped at the end whatever happened."""
+    with (OUT / "serve.log").open("wb") as log:
+        command = [sys.executable, "-m", "client.cli", "serve", "--data", str(data), "--port", "0"]
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + START_SECONDS
+        with console.status("starting Postgres, Redis, the API and one worker"):
+            while not (data / "server.json").exists():
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise DemoFailed(f"The service did not start:\n{(OUT / 'serve.log').read_text()}")
+                time.sleep(0.1)
+        yield server
+    finally:
+        with console.status("stopping the service"):
+            server.terminate()
+            try:
+                server.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                server.kill()  # its guard stops the rest
+                server.wait()
+
+
+def settings_of(card: dict[str, Any]) -> RepairSettings:
+    """The card's statements as a request. The triggered images measure; they do not choose t."""
+    return RepairSettings.model_validate(
+        {name: card[name] for name in ("architecture", "preprocessing", "classes", "criteria")}
+        | {"select_with_triggered": False, "labels": {"from": "make demo"}}
+    )
+
+
+def repair_example(client: Client, settings: RepairSettings) -> Job:
+    """Uploads the example, follows the job to its end, downloads what it made to demo-out/."""
+    suspect, clean, triggered = (EXAMPLE / name for name in ("suspect.safetensors", "clean.zip", "triggered.zip"))
+    with console.status("uploading the suspect, the clean and the triggered images"):
+        job = client.repair(suspect, clean, settings, triggered=triggered)
+    with Follower(console) as follower:
+        done = job.wait(follower.on_event)
+    job.download(OUT / "repaired.safetensors")
+    for name in ("curve.png", "report.html"):
+        job.download_artifact(name, OUT / name)
+    return done
+
+
+def check(weights: Path) -> dict[str, Any]:
+    """Clean accuracy and attack success rate as a fresh process finds them, without any part of the service."""
+    command = [sys.executable, str(HERE / "check_model.py"), str(weights), str(EXAMPLE / "card.json")]
+    command += [str(EXAMPLE / "heldout.zip"), str(EXAMPLE / "triggered.zip")]
+    outcome = subprocess.run(command, capture_output=True, text=True)
+    if outcome.returncode:
+        raise DemoFailed(f"The independent check of {weights.name} failed:\n{outcome.stderr}")
+    return json.loads(outcome.stdout)
+
+
+def meets(before: dict[str, Any], after: dict[str, Any], criteria: Criteria) -> bool:
+    """The criteria, on the figures of the independent check."""
+    drop = before["clean_accuracy"] - after["clean_accuracy"]
+    within = after["attack_success_rate"] <= criteria.max_attack_success_rate
+    return within and drop <= criteria.max_accuracy_drop + 1e-9
+
+
+def processes_of(data: Path) -> list[psutil.Process]:
+    """Running processes that have to do with this demo's data folder."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            words = [*process.cmdline(), *process.environ().values(), process.cwd()]
+            ended = process.status() == psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            continue
+        if process.pid != os.getpid() and not ended and any(str(data) in word for word in words):
+            found.append(process)
+    return found
+
+
+def show(before: dict[str, Any], after: dict[str, Any], job: Job, seconds: float) -> None:
+    """The one table."""
+    assert job.result is not None
+    table = Table(
+        "", "clean accuracy", "attack success rate", "t", "seconds", title="Independent check, held-out images"
+    )
+    for name, figures, rest in (
+        ("before", before, ("", "")),
+        ("after", after, (f"{job.result.t:.3g}", f"{seconds:.0f}")),
+    ):
+        table.add_row(name, per_cent(figures["clean_accuracy"]), per_cent(figures["attack_success_rate"]), *rest)
+    console.print(table)
+    console.print(f"t = {job.result.t:.3g}: {job.result.reason}", markup=False)
+
+
+def run() -> bool:
+    """The whole demo. True when the repair met its criteria and nothing was left running."""
+    card = json.loads((EXAMPLE / "card.json").read_text())
+    settings = settings_of(card)
+    shutil.rmtree(OUT, ignore_errors=True)
+    OUT.mkdir()
+    with tempfile.TemporaryDirectory(prefix="modeconn-demo-", ignore_cleanup_errors=True) as folder:
+        data = Path(folder)
+        try:
+            with service(data):
+                place = find_service(None, None, data)
+                started = time.monotonic()
+                with Client(place.url, place.key) as client:
+                    job = repair_example(client, settings)
+                seconds = time.monotonic() - started
+        finally:
+            if (data / "logs").exists():
+                shutil.copytree(data / "logs", OUT / "logs")
+        left = processes_of(data)
+    with console.status("checking both models in a fresh process"):
+        before, after = check(EXAMPLE / "suspect.safetensors"), check(OUT / "repaired.safetensors")
+    assert job.result is not None
+    met = meets(before, after, settings.criteria)
+    summary = {
+        "before": before,
+        "after": after,
+        "t": job.result.t,
+        "seconds": round(seconds, 1),
+        "criteria": settings.criteria.model_dump(),
+        "criteria_met": {"service": job.result.criteria_met, "independent_check": met},
+        "service": job.result.model_dump(mode="json", exclude={"artifacts"}),
+    }
+    (OUT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    show(before, after, job, seconds)
+    for process in left:
+        console.print(f"[red]left running:[/] {process.pid} {process.name()}")
+    good = met and job.result.criteria_met
+    console.print(f"{'The criteria are met.' if good else '[red]The criteria are NOT met.[/]'} See {OUT}")
+    return good and not left
+
+
+def main() -> int:
+    """Exit code of the demo."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return 0 if run() else 1
+    except (DemoFailed, ModeConnError) as error:
+        console.print(f"[red]error:[/] {error}", highlight=False)
+        return 1
+    except KeyboardInterrupt:
+        console.print("stopped")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
