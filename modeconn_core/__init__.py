@@ -1,1 +1,21 @@
 """The method: mode-connectivity repair of tampered image classifiers. Tensors and modules in, results out."""
+
+from modeconn_core.configuration import Figures, Progress, RepairConfig, RepairResult, TriggerFinding
+from modeconn_core.curve import ModePath
+from modeconn_core.errors import RepairStopped
+from modeconn_core.materialise import materialise
+from modeconn_core.repair import repair
+from modeconn_core.sweep import CurvePoint
+
+__all__ = [
+    "CurvePoint",
+    "Figures",
+    "ModePath",
+    "Progress",
+    "RepairConfig",
+    "RepairResult",
+    "RepairStopped",
+    "TriggerFinding",
+    "materialise",
+    "repair",
+]

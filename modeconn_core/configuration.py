@@ -1,0 +1,151 @@
+"""What a repair is asked to do and what it answers: typed settings, progress, figures and the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import Tensor, nn
+
+from modeconn_core.curve import CurveKind, ModePath
+from modeconn_core.device import DeviceChoice
+from modeconn_core.metrics import Interval
+from modeconn_core.selection import Criteria
+from modeconn_core.sweep import CurvePoint
+from modeconn_core.triggers import InversionSettings
+
+EndKind = Literal["permuted", "fine_tuned"]
+Stage = Literal["validating", "scanning", "preparing_ends", "fitting_path", "sweeping", "selecting", "exporting"]
+
+# share of a whole repair that each stage takes, measured on two cores; only the progress bar depends on it
+STAGE_SHARES: dict[Stage, float] = {
+    "validating": 0.02,
+    "scanning": 0.36,
+    "preparing_ends": 0.02,
+    "fitting_path": 0.4,
+    "sweeping": 0.14,
+    "selecting": 0.06,
+}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RepairConfig:
+    """How a repair is carried out.
+
+    seed: every random draw follows from it. ends: how the second end is made from one suspect. curve, bends: the path.
+    steps: batches of the fit, None to let the number of images decide. rate: SGD's step size for the bends.
+    mirror: whether classes are mirror-invariant. held_out: share of the clean images kept from the fit; two fifths of them
+    choose t, the others are reported on. select_with_triggered: choose t by the measured attack success of half of the
+    triggered images; the other half is reported on.
+    """
+
+    seed: int = 0
+    ends: EndKind = "permuted"
+    curve: CurveKind = "bezier"
+    bends: int = 1
+    steps: int | None = None
+    rate: float = 0.4
+    mirror: bool = True
+    held_out: float = 0.25
+    max_accuracy_drop: float = 0.025
+    max_attack_success_rate: float = 0.05
+    select_with_triggered: bool = False
+    device: DeviceChoice = "auto"
+    inversion: InversionSettings = field(default_factory=InversionSettings)
+
+    def __post_init__(self) -> None:
+        if self.ends not in ("permuted", "fine_tuned"):
+            raise ValueError(f"ends must be 'permuted' or 'fine_tuned', not {self.ends!r}")
+        if self.curve not in ("bezier", "chain"):
+            raise ValueError(f"curve must be 'bezier' or 'chain', not {self.curve!r}")
+        if self.bends < 1 or (self.steps is not None and self.steps < 1):
+            raise ValueError("bends and steps must be at least 1")
+        if self.rate <= 0:
+            raise ValueError("rate must be positive")
+        if not 0 < self.held_out < 1:
+            raise ValueError("held_out must lie between 0 and 1")
+        _ = self.criteria
+
+    @property
+    def criteria(self) -> Criteria:
+        return Criteria(max_accuracy_drop=self.max_accuracy_drop, max_attack_success_rate=self.max_attack_success_rate)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """What ``on_progress`` receives: the stage, how much of it and of everything is done (0..1), numbers, a new point."""
+
+    stage: Stage
+    stage_fraction: float
+    fraction: float
+    numbers: dict[str, float]
+    point: CurvePoint | None = None
+
+
+OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Figures:
+    """A model in numbers, on images that neither the fit nor the choice saw; rates and 95 % intervals in 0..1."""
+
+    clean_accuracy: float
+    clean_accuracy_interval: Interval
+    attack_success_rate: float | None
+    attack_success_rate_interval: Interval | None
+    proxy_success_rate: float | None
+
+    @classmethod
+    def of(cls, point: CurvePoint) -> Figures:
+        return cls(
+            clean_accuracy=point.clean_accuracy,
+            clean_accuracy_interval=point.clean_accuracy_interval,
+            attack_success_rate=point.attack_success_rate,
+            attack_success_rate_interval=point.attack_success_rate_interval,
+            proxy_success_rate=point.proxy_success_rate,
+        )
+
+    @property
+    def attack(self) -> float | None:
+        """The measured attack success rate where there is one, else the inverted triggers'."""
+        return self.proxy_success_rate if self.attack_success_rate is None else self.attack_success_rate
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TriggerFinding:
+    """One class's inverted trigger on the suspect.
+
+    flagged: anomalously small on the suspect, and no longer to be found that small on the repaired model
+    (``size_after`` pixels against ``size``). pattern (C, H, W) in normalised units, mask (1, H, W) in [0, 1], on the CPU.
+    """
+
+    target_class: int
+    anomaly_index: float
+    success_rate: float
+    success_rate_after: float
+    size: float
+    size_after: float | None
+    flagged: bool
+    pattern: Tensor
+    mask: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RepairResult:
+    """A repaired model and the evidence. ``model`` is a plain module of the suspect's class, in eval mode, on the suspect's device."""
+
+    model: nn.Module
+    t: float
+    reason: str
+    criteria_met: bool
+    curve: list[CurvePoint]
+    before: Figures
+    after: Figures
+    per_class: tuple[list[float | None], list[float | None]]
+    report_images: int
+    targets: list[TriggerFinding]
+    warnings: list[str]
+    second_end: str
+    path: ModePath
+    seconds: dict[str, float]

@@ -1,0 +1,32 @@
+"""Where the work runs, and in which precision."""
+
+from __future__ import annotations
+
+import functools
+from typing import Literal
+
+import torch
+
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+
+
+def choose_device(choice: DeviceChoice) -> torch.device:
+    """The device for ``choice``. Raises ValueError when CUDA is asked for and there is none."""
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise ValueError("device 'cuda' was asked for, but torch sees no CUDA device; use 'auto' or 'cpu'")
+    if choice == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda")
+
+
+@functools.cache
+def has_fast_bfloat16(device_type: str) -> bool:
+    """Whether the hardware multiplies bfloat16 natively (AVX-512 BF16 or AMX on a CPU; compute capability 8 on CUDA)."""
+    if device_type == "cuda":
+        return torch.cuda.get_device_capability() >= (8, 0)
+    return torch.cpu._is_avx512_bf16_supported()
+
+
+def autocast(device: torch.device) -> torch.autocast:
+    """bfloat16 autocast where it pays, a no-op elsewhere."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_fast_bfloat16(device.type))

@@ -1,0 +1,211 @@
+"""Training of the bends: one random t per batch, one ordinary backward pass, deterministic in (seed, step)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modeconn_core.augment import Augmentation, augment
+from modeconn_core.curve import FlatParameters, ModePath
+from modeconn_core.device import autocast
+from modeconn_core.errors import RepairStopped
+
+Stamp = Callable[[Tensor], Tensor]
+OnStep = Callable[[int, Tensor], None]
+ShouldStop = Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FitSettings:
+    """How the bends are trained.
+
+    steps: batches; batch_size: images in each; rate: SGD's step size at its height; momentum: heavy ball;
+    weight_decay: acts on the sampled point w(t), as in the paper's code; stamped: share of every batch that carries an
+    inverted trigger under its true label, where the scan found any.
+    """
+
+    steps: int = 400
+    batch_size: int = 128
+    rate: float = 0.4
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    stamped: float = 0.15
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        if self.steps < 1 or self.batch_size < 2:
+            raise ValueError("a fit needs at least one step and two images in a batch")
+        if self.rate <= 0 or not 0 <= self.momentum < 1 or self.weight_decay < 0 or not 0 <= self.stamped < 1:
+            raise ValueError("rate must be positive, momentum and stamped in [0, 1), weight_decay not negative")
+
+    def rate_at(self, step: int) -> float:
+        """Warm-up over the first tenth, flat to the half, then linear to one hundredth."""
+        done = (step + 1) / self.steps
+        return self.rate * min(done / 0.1, 1.0, max(0.01, 2.0 * (1.0 - done)))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One augmented batch: images (B, C, H, W), the two labels that mixup joins, the first one's share, and the path's t."""
+
+    images: Tensor
+    labels: Tensor
+    partner_labels: Tensor
+    share: float
+    t: float
+
+    def loss(self, module: nn.Module) -> Tensor:
+        """Cross-entropy of ``module`` on the batch."""
+        with autocast(self.images.device):
+            outputs_BK = main_output(module(self.images)).float()
+        own = F.cross_entropy(outputs_BK, self.labels)
+        return self.share * own + (1 - self.share) * F.cross_entropy(outputs_BK, self.partner_labels)
+
+
+def main_output(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
+    """The logits (B, K): networks with auxiliary heads answer with a tuple in train mode, main head first."""
+    return outputs if isinstance(outputs, Tensor) else outputs[0]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSet:
+    """Clean images (N, C, H, W), normalised, and labels (N,), both on the training device, and triggers to unlearn."""
+
+    images: Tensor
+    labels: Tensor
+    stamps: Sequence[Stamp] = ()
+
+    def batch(self, settings: FitSettings, seed: int, step: int) -> Batch:
+        """Batch ``step``, a pure function of (seed, step): an interrupted fit needs no random state to go on."""
+        rng = np.random.default_rng((seed, 1, step))
+        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+        t = float(rng.random())
+        chosen_B = self._indices(seed, step, settings.batch_size)
+        y_B = self.labels[chosen_B]
+        x_BCHW = augment(self.images[chosen_B], settings.augmentation, generator)
+        x_BCHW = self._stamp_some(x_BCHW, settings.stamped, rng)
+        mixup = settings.augmentation.mixup
+        share = float(rng.beta(mixup, mixup)) if mixup > 0 else 1.0
+        partner_B = torch.from_numpy(rng.permutation(len(y_B))).to(y_B.device, non_blocking=True)
+        x_BCHW = torch.lerp(x_BCHW[partner_B], x_BCHW, share).contiguous(memory_format=torch.channels_last)
+        return Batch(images=x_BCHW, labels=y_B, partner_labels=y_B[partner_B], share=share, t=t)
+
+    def _indices(self, seed: int, step: int, batch_size: int) -> Tensor:
+        """The images of batch ``step`` out of an endless row of shuffled epochs."""
+        count = len(self.images)
+        first, last = step * batch_size, (step + 1) * batch_size - 1
+        epochs = [
+            np.random.default_rng((seed, 2, epoch)).permutation(count)
+            for epoch in range(first // count, last // count + 1)
+        ]
+        offset = first % count
+        chosen = np.concatenate(epochs)[offset : offset + batch_size]
+        return torch.from_numpy(chosen).to(self.images.device, non_blocking=True)
+
+    def _stamp_some(self, x_BCHW: Tensor, share: float, rng: np.random.Generator) -> Tensor:
+        """Put the triggers, in turn, on the first images of the batch (which is shuffled already)."""
+        if not self.stamps or share == 0:
+            return x_BCHW
+        count = max(1, round(share * len(x_BCHW)))
+        first = int(rng.integers(len(self.stamps)))
+        pieces = x_BCHW[:count].tensor_split(min(count, len(self.stamps)))
+        stamped = [self.stamps[(first + i) % len(self.stamps)](piece) for i, piece in enumerate(pieces)]
+        return torch.cat([*stamped, x_BCHW[count:]])
+
+
+class PathFit:
+    """Trains the bends of a path by SGD on E_t CE(f(x; w(t)), y) (Zhao et al. 2020, eq. 1).
+
+    The gradient of a bend is its coefficient times the gradient at w(t), so a step is one plain SGD step plus one
+    copy of the weights. :meth:`state_dict` after any step continues bit for bit in another process on the same device.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        flat: FlatParameters,
+        path: ModePath,
+        data: TrainingSet,
+        settings: FitSettings,
+        seed: int,
+    ) -> None:
+        self.module, self.flat, self.path = module, flat, path
+        self.data, self.settings, self.seed = data, settings, seed
+        self.momentum_ND = torch.zeros_like(path.points[1:-1])
+        self.done = 0
+
+    def step(self) -> Tensor:
+        """Train on one batch at its own t; returns the loss, still on the device."""
+        return self.step_on(self.data.batch(self.settings, self.seed, self.done))
+
+    def step_on(self, batch: Batch) -> Tensor:
+        """Train on ``batch``; what a step costs beside a plain SGD step is all in here."""
+        settings = self.settings
+        coefficients = self.path.write(batch.t, self.flat.vector)
+        self.flat.gradient.zero_()
+        loss = batch.loss(self.module)
+        loss.backward()
+        gradient_D = self.flat.gradient.add_(self.flat.vector, alpha=settings.weight_decay)
+        rate = settings.rate_at(self.done)
+        for bend_D, momentum_D, coefficient in zip(
+            self.path.points[1:-1], self.momentum_ND, coefficients[1:-1], strict=True
+        ):
+            momentum_D.mul_(settings.momentum).add_(gradient_D, alpha=coefficient)
+            bend_D.add_(momentum_D, alpha=-rate)
+        self.done += 1
+        return loss.detach()
+
+    def run(self, *, on_step: OnStep | None = None, should_stop: ShouldStop | None = None) -> None:
+        """Train to the end. ``on_step(done, loss)`` after every step; raises RepairStopped when ``should_stop()`` says so."""
+        self.module.train()
+        while self.done < self.settings.steps:
+            if should_stop is not None and should_stop():
+                raise RepairStopped
+            loss = self.step()
+            if on_step is not None:
+                on_step(self.done, loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on."""
+        return {"done": self.done, "bends": self.path.points[1:-1].clone(), "momentum": self.momentum_ND.clone()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from :meth:`state_dict`. Raises ValueError when it belongs to another path."""
+        if state["bends"].shape != self.momentum_ND.shape:
+            raise ValueError(f"the state has bends {tuple(state['bends'].shape)}, not {tuple(self.momentum_ND.shape)}")
+        self.done = int(state["done"])
+        self.path.points[1:-1].copy_(state["bends"])
+        self.momentum_ND.copy_(state["momentum"])
+
+
+def fine_tune(
+    module: nn.Module,
+    data: TrainingSet,
+    settings: FitSettings,
+    seed: int,
+    *,
+    on_step: OnStep | None = None,
+    should_stop: ShouldStop | None = None,
+) -> None:
+    """Train ``module`` in place by plain SGD on the same batches and schedule as a path."""
+    optimizer = torch.optim.SGD(
+        module.parameters(), lr=settings.rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+    )
+    module.train()
+    for step in range(settings.steps):
+        if should_stop is not None and should_stop():
+            raise RepairStopped
+        loss = data.batch(settings, seed, step).loss(module)
+        optimizer.zero_grad()
+        loss.backward()
+        for group in optimizer.param_groups:
+            group["lr"] = settings.rate_at(step)
+        optimizer.step()
+        if on_step is not None:
+            on_step(step + 1, loss.detach())

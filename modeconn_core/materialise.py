@@ -1,0 +1,53 @@
+"""Another t of a stored path: the weights there, made into a model and measured, without fitting again."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from modeconn_core.batchnorm import calibration_set, reestimate
+from modeconn_core.configuration import Figures, RepairConfig
+from modeconn_core.curve import FlatParameters, ModePath
+from modeconn_core.device import choose_device
+from modeconn_core.splits import split_clean
+from modeconn_core.sweep import Probe, TriggeredSet
+
+
+def materialise(
+    model: nn.Module,
+    path_file: str | Path,
+    clean_images: Tensor,
+    clean_labels: Tensor,
+    *,
+    t: float,
+    triggered: tuple[Tensor, Tensor] | None = None,
+    config: RepairConfig | None = None,
+) -> tuple[nn.Module, Figures]:
+    """The model at ``t`` of the path that a repair of ``model`` stored, and its figures on that repair's report images.
+
+    The other arguments are those of :func:`modeconn_core.repair`; with the same images and ``config`` the split is the same.
+    Raises ValueError when the path does not fit the model or t lies outside [0, 1].
+    """
+    config = config or RepairConfig()
+    device = choose_device(config.device)
+    module = copy.deepcopy(model).to(device)
+    path = ModePath.load(path_file, FlatParameters(copy.deepcopy(module)))
+    module.load_state_dict({**module.state_dict(), **path.state_at(t)})
+    split = split_clean(clean_labels, held_out=config.held_out, seed=config.seed)
+    images = clean_images.to(device, memory_format=torch.channels_last)
+    calibration = calibration_set(
+        copy.deepcopy(model).to(device).eval(), images[split.fit], mirror=config.mirror, seed=config.seed
+    )
+    reestimate(module, calibration, exact=True)
+    attack = None
+    if triggered is not None:
+        first = 1 if config.select_with_triggered else 0
+        step = 2 if config.select_with_triggered else 1
+        attack = TriggeredSet(images=triggered[0][first::step].to(device), targets=triggered[1][first::step].to(device))
+    probe = Probe(
+        images=images[split.report], labels=clean_labels.to(device)[split.report], triggered=attack, proxies=()
+    )
+    return module, Figures.of(probe.measure(module, t, exact=True).point)

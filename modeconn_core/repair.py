@@ -1,0 +1,299 @@
+"""The whole method in one readable function: scan, second end, path, sweep, choice."""
+
+from __future__ import annotations
+
+import copy
+import math
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from modeconn_core.augment import Augmentation
+from modeconn_core.batchnorm import calibration_set, reestimate
+from modeconn_core.configuration import Figures, OnProgress, RepairConfig, RepairResult
+from modeconn_core.curve import FlatParameters, ModePath
+from modeconn_core.device import choose_device
+from modeconn_core.endpoints import Endpoint, second_end
+from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fine_tune
+from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
+from modeconn_core.monitor import Monitor
+from modeconn_core.scan import Scan, findings, scan
+from modeconn_core.selection import Choice, Criteria, candidates, choose
+from modeconn_core.splits import split_clean
+from modeconn_core.sweep import COARSE_GRID, CurvePoint, Probe, Sweep, TriggeredSet
+
+FEW_IMAGES, MANY_IMAGES, FEW_STEPS, MANY_STEPS = 50, 2500, 100, 300
+FINE_TUNING_DIVISOR = 4.0  # a fine-tuned end moves with its whole gradient, a bend with a fraction of it
+
+
+def repair(
+    model: nn.Module,
+    clean_images: Tensor,
+    clean_labels: Tensor,
+    *,
+    triggered: tuple[Tensor, Tensor] | None = None,
+    second_model: nn.Module | None = None,
+    config: RepairConfig | None = None,
+    on_progress: OnProgress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> RepairResult:
+    """Repair a suspect image classifier by mode connectivity (Zhao et al., ICLR 2020).
+
+    Args:
+        model: the suspect; (B, C, H, W) float -> logits (B, K). It is not changed.
+        clean_images: (N, C, H, W) float, normalised as the model expects. clean_labels: (N,) int64 in 0..K-1.
+        triggered: (images (M, C, H, W), target labels (M,)) if there are any: they measure, they never train.
+        second_model: a second model of the same architecture as the path's other end; by default one is made from the suspect.
+        config: see :class:`RepairConfig`. on_progress: called with a :class:`Progress`. should_stop: asked after every step.
+
+    Raises:
+        ValueError: what was given cannot be used; the message says why. RepairStopped: ``should_stop`` answered yes.
+    """
+    config = config or RepairConfig()
+    job = _Repair(model, clean_images, clean_labels, triggered, config, Monitor(on_progress, should_stop))
+    found = job.scan()
+    end = job.second_end(second_model)
+    sweep = job.fit(end, found)
+    choice = job.sweep_and_choose(sweep)
+    return job.result(sweep, end, found, choice)
+
+
+class _Repair:
+    """The data of one repair on its device; every method is one stage."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        images: Tensor,
+        labels: Tensor,
+        triggered: tuple[Tensor, Tensor] | None,
+        config: RepairConfig,
+        monitor: Monitor,
+    ) -> None:
+        self.config, self.monitor = config, monitor
+        monitor.enter("validating")
+        _check_images(images, labels, "clean")
+        self.device = choose_device(config.device)
+        self.suspect = copy.deepcopy(model).to(self.device).eval()
+        self.original = model
+        split = split_clean(labels, held_out=config.held_out, seed=config.seed)
+        self.images, self.labels = self._on_device(images), labels.to(self.device)
+        self.fit_set = TrainingSet(images=self.images[split.fit], labels=self.labels[split.fit])
+        self.split = split
+        self.choose_with, self.report_with = self._divide_triggered(triggered)
+        self.warnings: list[str] = []
+        self.classes = self._check_model()
+
+    def _on_device(self, images: Tensor) -> Tensor:
+        return images.to(self.device, memory_format=torch.channels_last)
+
+    def _divide_triggered(
+        self, triggered: tuple[Tensor, Tensor] | None
+    ) -> tuple[TriggeredSet | None, TriggeredSet | None]:
+        """(for the curve, for the report): all for both, unless they choose t; then every second one for each."""
+        if triggered is None:
+            if self.config.select_with_triggered:
+                raise ValueError("select_with_triggered needs triggered images")
+            return None, None
+        images, targets = triggered
+        _check_images(images, targets, "triggered")
+        images, targets = self._on_device(images), targets.to(self.device)
+        if not self.config.select_with_triggered:
+            everything = TriggeredSet(images=images, targets=targets)
+            return everything, everything
+        if len(images) < 2:
+            raise ValueError(
+                "to choose t with triggered images, give at least two: half of them are kept for the report"
+            )
+        return (
+            TriggeredSet(images=images[::2], targets=targets[::2]),
+            TriggeredSet(images=images[1::2], targets=targets[1::2]),
+        )
+
+    def _check_model(self) -> int:
+        """The number of classes. Warns of a suspect that hardly knows the clean images."""
+        with torch.no_grad():
+            outputs = self.suspect(self.images[:2])
+        if not isinstance(outputs, Tensor) or outputs.dim() != 2:
+            raise ValueError("the model must answer a batch of images with one (batch, classes) tensor of logits")
+        classes = outputs.shape[1]
+        if int(self.labels.max()) >= classes or int(self.labels.min()) < 0:
+            raise ValueError(f"labels must lie in 0..{classes - 1}: the model has {classes} classes")
+        accuracy = evaluate(self.suspect, self.images, self.labels).rate
+        if accuracy < 3 / classes:
+            self.warnings.append(
+                f"The suspect knows only {100 * accuracy:.1f} % of the clean images (chance is {100 / classes:.1f} %): "
+                "check the normalisation, the channel order and the order of the classes."
+            )
+        return classes
+
+    @property
+    def selection_set(self) -> tuple[Tensor, Tensor]:
+        return self.images[self.split.selection], self.labels[self.split.selection]
+
+    def scan(self) -> Scan:
+        """Invert a trigger for every class."""
+        self.monitor.enter("scanning")
+        return scan(
+            self.suspect,
+            (self.fit_set.images, self.fit_set.labels),
+            self.selection_set,
+            classes=self.classes,
+            settings=self.config.inversion,
+            seed=self.config.seed,
+            on_class=lambda done, total: self.monitor.report(done / total, classes=float(done)),
+        )
+
+    def second_end(self, second_model: nn.Module | None) -> Endpoint:
+        """The path's other end: what was given, or made from the suspect itself."""
+        self.monitor.enter("preparing_ends")
+        return second_end(
+            self.suspect,
+            kind=self.config.ends,
+            example_input=self.images[:2],
+            seed=self.config.seed,
+            fine_tune=self._fine_tune,
+            given=second_model,
+        )
+
+    def _fine_tune(self, module: nn.Module) -> None:
+        settings = replace(self._fit_settings(), rate=self.config.rate / FINE_TUNING_DIVISOR)
+        fine_tune(
+            module,
+            self.fit_set,
+            settings,
+            self.config.seed,
+            on_step=lambda done, loss: self.monitor.on_step(done, settings.steps, loss),
+        )
+
+    def _fit_settings(self) -> FitSettings:
+        images = len(self.fit_set.images)
+        return FitSettings(
+            steps=self.config.steps or steps_for(images),
+            batch_size=min(128, images),
+            rate=self.config.rate,
+            augmentation=Augmentation(mirror=self.config.mirror),
+        )
+
+    def fit(self, end: Endpoint, found: Scan) -> Sweep:
+        """Train the bends; what comes back measures the fitted path."""
+        self.monitor.enter("fitting_path")
+        work = copy.deepcopy(self.suspect).to(memory_format=torch.channels_last)
+        flat = FlatParameters(work)
+        path = ModePath.between(
+            flat,
+            self.suspect.state_dict(),
+            end.state_dict,
+            kind=self.config.curve,
+            bends=self.config.bends,
+            start="line" if end.kind == "given" else "first",
+        )
+        settings = self._fit_settings()
+        data = replace(self.fit_set, stamps=tuple(trigger.stamp for trigger in found.unlearned))
+        PathFit(work, flat, path, data, settings, self.config.seed).run(
+            on_step=lambda done, loss: self.monitor.on_step(done, settings.steps, loss)
+        )
+        images, labels = self.selection_set
+        probe = Probe(images=images, labels=labels, triggered=self.choose_with, proxies=found.proxies)
+        calibration = calibration_set(
+            self.suspect, self.fit_set.images, mirror=self.config.mirror, seed=self.config.seed
+        )
+        return Sweep(work, flat, path, calibration, probe)
+
+    def sweep_and_choose(self, sweep: Sweep) -> Choice:
+        """Measure the whole path coarsely, then near the choice, and choose again."""
+        self.monitor.enter("sweeping")
+        self._measure(sweep, list(COARSE_GRID), refined=False)
+        suspect = evaluate(self.suspect, *self.selection_set)
+        self._measure(sweep, sweep.refined_grid(self._choose(sweep, suspect).t), refined=True)
+        self.monitor.enter("selecting")
+        return self._choose(sweep, suspect)
+
+    def _measure(self, sweep: Sweep, grid: list[float], *, refined: bool) -> None:
+        for i, t in enumerate(grid):
+            point = sweep.measure(t, refined=refined).point
+            share = 0.5 * (i + 1) / len(grid) + (0.5 if refined else 0.0)
+            self.monitor.report(share, point=point, t=t, clean_accuracy=point.clean_accuracy)
+
+    def _choose(self, sweep: Sweep, suspect: Evaluation) -> Choice:
+        measured = sweep.in_order()
+        if self.config.select_with_triggered:
+            name, attacks = "attack success rate", [m.point.attack_success_rate for m in measured]
+        else:
+            name, attacks = "success rate of the inverted triggers", [m.point.proxy_success_rate for m in measured]
+        return choose(candidates(measured, suspect, attacks=attacks), self.config.criteria, attack_name=name)
+
+    def result(self, sweep: Sweep, end: Endpoint, found: Scan, choice: Choice) -> RepairResult:
+        """Build the repaired model and measure it, and the suspect, on images that nothing has seen yet."""
+        repaired = module_at(sweep, choice.t, self.original)
+        report = self.split.report
+        probe = Probe(
+            images=self.images[report], labels=self.labels[report], triggered=self.report_with, proxies=found.proxies
+        )
+        before = probe.measure(self.suspect, 0.0, exact=True)
+        after = probe.measure(repaired, choice.t, exact=True)
+        targets = findings(
+            found,
+            repaired,
+            (self.fit_set.images, self.fit_set.labels),
+            probe,
+            settings=self.config.inversion,
+            seed=self.config.seed,
+        )
+        self.monitor.close()
+        return RepairResult(
+            model=repaired,
+            t=choice.t,
+            reason=choice.reason,
+            criteria_met=meets(before.point, after.point, self.config.criteria),
+            curve=[measurement.point for measurement in sweep.in_order()],
+            before=Figures.of(before.point),
+            after=Figures.of(after.point),
+            per_class=(
+                per_class_accuracy(before.clean, probe.labels, self.classes),
+                per_class_accuracy(after.clean, probe.labels, self.classes),
+            ),
+            report_images=len(report),
+            targets=targets,
+            warnings=self.warnings,
+            second_end=end.description,
+            path=sweep.path,
+            seconds=self.monitor.seconds,
+        )
+
+
+def module_at(sweep: Sweep, t: float, original: nn.Module) -> nn.Module:
+    """The path's model at ``t`` as a plain module like ``original``, with BatchNorm statistics taken in full precision."""
+    repaired = copy.deepcopy(original)
+    device = sweep.flat.vector.device
+    repaired.to(device)
+    repaired.load_state_dict({**repaired.state_dict(), **sweep.path.state_at(t)})
+    reestimate(repaired, sweep.calibration, exact=True)
+    return repaired
+
+
+def meets(before: CurvePoint, after: CurvePoint, criteria: Criteria) -> bool:
+    """Whether the reported figures meet the criteria; an attack that nobody could measure counts as met."""
+    attack = after.proxy_success_rate if after.attack_success_rate is None else after.attack_success_rate
+    drop = before.clean_accuracy - after.clean_accuracy
+    return drop <= criteria.max_accuracy_drop and (attack is None or attack <= criteria.max_attack_success_rate)
+
+
+def steps_for(images: int) -> int:
+    """Batches of a fit: few images want few steps (method.md); in between, by the logarithm of their number."""
+    share = math.log(max(images, FEW_IMAGES) / FEW_IMAGES) / math.log(MANY_IMAGES / FEW_IMAGES)
+    return round(FEW_STEPS + (MANY_STEPS - FEW_STEPS) * min(share, 1.0))
+
+
+def _check_images(images: Tensor, labels: Tensor, name: str) -> None:
+    if images.dim() != 4 or not images.is_floating_point():
+        raise ValueError(f"{name} images must be a float tensor (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
+    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
+        raise ValueError(
+            f"{name} labels must be an int64 tensor ({len(images)},), not {labels.dtype} {tuple(labels.shape)}"
+        )
+    if len(images) == 0:
+        raise ValueError(f"there are no {name} images")
+    if not images.isfinite().all():
+        raise ValueError(f"{name} images contain NaN or infinity")

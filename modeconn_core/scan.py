@@ -1,0 +1,94 @@
+"""Looks for backdoors in the suspect: inverts a trigger for every class and singles out the anomalous ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from modeconn_core.configuration import TriggerFinding
+from modeconn_core.sweep import Probe
+from modeconn_core.triggers import ANOMALY_THRESHOLD, InversionSettings, Trigger, anomaly_indices, invert_trigger
+
+CANDIDATE_INDEX = 1.5  # from here on an inverted trigger is unlearned and followed along the path
+MOST_CANDIDATES = 3
+GROWTH = 3.0  # a real backdoor's smallest trigger is at least this many times larger on the repaired model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scan:
+    """One inverted trigger per class with its anomaly index, and the candidates that are treated as possible backdoors.
+
+    unlearned: the candidates' triggers, put on training images. proxies: the same classes inverted once more, from another
+    start and on other images; the fit never sees these, they measure it.
+    """
+
+    triggers: tuple[Trigger, ...]
+    indices: tuple[float, ...]
+    candidates: tuple[int, ...]
+    proxies: tuple[Trigger, ...]
+
+    @property
+    def unlearned(self) -> tuple[Trigger, ...]:
+        return tuple(trigger for trigger in self.triggers if trigger.target_class in self.candidates)
+
+
+def scan(
+    suspect: nn.Module,
+    fit: tuple[Tensor, Tensor],
+    selection: tuple[Tensor, Tensor],
+    *,
+    classes: int,
+    settings: InversionSettings,
+    seed: int,
+    on_class: Callable[[int, int], None],
+) -> Scan:
+    """Scan ``suspect`` (eval mode). ``fit`` and ``selection`` are (images, labels); classes are those of the model."""
+    triggers = []
+    for target_class in range(classes):
+        triggers.append(invert_trigger(suspect, *fit, target_class, settings=settings, seed=seed))
+        on_class(target_class + 1, classes)
+    indices = anomaly_indices([trigger.size for trigger in triggers])
+    anomalous = sorted((i for i in range(classes) if indices[i] >= CANDIDATE_INDEX), key=lambda i: -indices[i])
+    candidates = tuple(anomalous[:MOST_CANDIDATES])
+    proxies = tuple(invert_trigger(suspect, *selection, i, settings=settings, seed=seed + 1) for i in candidates)
+    return Scan(triggers=tuple(triggers), indices=tuple(indices), candidates=candidates, proxies=proxies)
+
+
+def findings(
+    found: Scan,
+    repaired: nn.Module,
+    fit: tuple[Tensor, Tensor],
+    probe: Probe,
+    *,
+    settings: InversionSettings,
+    seed: int,
+) -> list[TriggerFinding]:
+    """What the scan found, seen from the repaired model.
+
+    An anomalously small trigger is flagged when no trigger nearly as small exists on the repaired model: a backdoor goes,
+    the natural weakness of a class stays.
+    """
+    result = []
+    for trigger, index in zip(found.triggers, found.indices, strict=True):
+        again = None
+        if trigger.target_class in found.candidates:
+            again = invert_trigger(repaired, *fit, trigger.target_class, settings=settings, seed=seed + 2)
+        gone = again is not None and (
+            again.size >= GROWTH * trigger.size or again.success_rate < trigger.success_rate / 2
+        )
+        result.append(
+            TriggerFinding(
+                target_class=trigger.target_class,
+                anomaly_index=index,
+                success_rate=trigger.success_rate,
+                success_rate_after=probe.proxy_success(repaired, trigger),
+                size=trigger.size,
+                size_after=again.size if again else None,
+                flagged=index >= ANOMALY_THRESHOLD and gone,
+                pattern=trigger.pattern.cpu(),
+                mask=trigger.mask.cpu(),
+            )
+        )
+    return result

@@ -1,0 +1,145 @@
+"""From a measured curve to one t, with the reason in words and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from modeconn_core.metrics import Evaluation
+from modeconn_core.sweep import Measurement
+
+SMOOTHING_REACH = 0.051  # neighbours in t whose accuracy is averaged before it is compared with the budget
+UNSEEN_BUDGET = 0.01  # accuracy spent where no trigger is known: walk as far as one point buys
+CAUTION = 0.5  # standard errors added to an accuracy drop that is spent without a trigger to show for it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Criteria:
+    """What the user accepts: accuracy given up against the suspect, and attack success left; both in 0..1."""
+
+    max_accuracy_drop: float = 0.025
+    max_attack_success_rate: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.max_accuracy_drop <= 1 or not 0 <= self.max_attack_success_rate <= 1:
+            raise ValueError("max_accuracy_drop and max_attack_success_rate must lie in [0, 1]")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Candidate:
+    """A point as the choice sees it: smoothed accuracy drop, its standard error, and the attack success that counts."""
+
+    t: float
+    drop: float
+    drop_error: float
+    attack: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Choice:
+    """The chosen point and why."""
+
+    t: float
+    reason: str
+    within_criteria: bool
+
+
+def candidates(
+    measurements: Sequence[Measurement], suspect: Evaluation, *, attacks: Sequence[float | None]
+) -> list[Candidate]:
+    """What the choice weighs at every measured t. ``suspect`` was evaluated on the very same images: drops are paired."""
+    drops, errors = [], []
+    for measurement in measurements:
+        lost = suspect.correct.float() - measurement.clean.correct.float()
+        drops.append(lost.mean().item())
+        errors.append(lost.std(correction=0).item() / math.sqrt(len(lost)))
+    result = []
+    for i, (measurement, attack) in enumerate(zip(measurements, attacks, strict=True)):
+        near = [j for j, other in enumerate(measurements) if abs(other.t - measurement.t) <= SMOOTHING_REACH]
+        smoothed = sum(drops[j] for j in near) / len(near)
+        result.append(Candidate(t=measurement.t, drop=smoothed, drop_error=errors[i], attack=attack))
+    return result
+
+
+def choose(points: Sequence[Candidate], criteria: Criteria, *, attack_name: str) -> Choice:
+    """Pick t. ``points`` are in order of t; ``attack_name`` is how the attack figure is called in the reason."""
+    if any(point.attack is None for point in points):
+        return _choose_without_trigger(points, criteria)
+    return _choose_by_attack(points, criteria, attack_name)
+
+
+def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_name: str) -> Choice:
+    """Past the knee: both neighbours are clear of the attack too. Among those, the most accurate one within the budget."""
+    clear = [_attack(point) <= criteria.max_attack_success_rate for point in points]
+    settled = [
+        point
+        for i, point in enumerate(points)
+        if clear[i] and clear[max(i - 1, 0)] and clear[min(i + 1, len(points) - 1)]
+    ]
+    pool = settled or [point for point, is_clear in zip(points, clear, strict=True) if is_clear]
+    affordable = [point for point in pool if point.drop <= criteria.max_accuracy_drop]
+    if affordable:
+        best = min(affordable, key=lambda point: (point.drop, abs(point.t - 0.5)))
+        return Choice(
+            t=best.t,
+            within_criteria=True,
+            reason=(
+                f"At t = {best.t:g} the {attack_name} is {_percent(_attack(best))} and stays low on both sides, and among "
+                f"such points this one keeps the most accuracy (change on held-out images {_points(-best.drop)})."
+            ),
+        )
+    best = min(points, key=lambda point: _excess(point, criteria))
+    return Choice(
+        t=best.t,
+        within_criteria=False,
+        reason=(
+            f"No point of the path has both an {attack_name} of at most {_percent(criteria.max_attack_success_rate)} and an "
+            f"accuracy drop of at most {_points(criteria.max_accuracy_drop)}; t = {best.t:g} is the best trade-off "
+            f"({attack_name} {_percent(_attack(best))}, accuracy change {_points(-best.drop)})."
+        ),
+    )
+
+
+def _choose_without_trigger(points: Sequence[Candidate], criteria: Criteria) -> Choice:
+    """Nothing to follow: go as far from both ends as one point of accuracy buys."""
+    budget = min(UNSEEN_BUDGET, criteria.max_accuracy_drop)
+    affordable = [point for point in points if point.drop + CAUTION * point.drop_error <= budget]
+    inner = [point for point in affordable if 0.0 < point.t < 1.0]
+    if inner:
+        best = max(inner, key=lambda point: (min(point.t, 1 - point.t), -point.drop))
+        return Choice(
+            t=best.t,
+            within_criteria=True,
+            reason=(
+                f"The scan found no trigger to follow, so t = {best.t:g} is as far from both ends as "
+                f"{_points(budget)} of accuracy buys (change on held-out images {_points(-best.drop)})."
+            ),
+        )
+    best = min((point for point in points if 0.0 < point.t < 1.0), key=lambda point: point.drop)
+    return Choice(
+        t=best.t,
+        within_criteria=best.drop <= criteria.max_accuracy_drop,
+        reason=(
+            f"The scan found no trigger to follow and no point of the path costs less than {_points(budget)} of accuracy; "
+            f"t = {best.t:g} costs least (change on held-out images {_points(-best.drop)})."
+        ),
+    )
+
+
+def _attack(point: Candidate) -> float:
+    assert point.attack is not None
+    return point.attack
+
+
+def _excess(point: Candidate, criteria: Criteria) -> float:
+    over_accuracy = max(0.0, point.drop - criteria.max_accuracy_drop)
+    return over_accuracy + max(0.0, _attack(point) - criteria.max_attack_success_rate)
+
+
+def _percent(rate: float) -> str:
+    return f"{100 * rate:.1f} %"
+
+
+def _points(rate: float) -> str:
+    return f"{100 * rate:+.1f} points" if rate < 0 else f"{100 * rate:.1f} points"

@@ -1,0 +1,41 @@
+"""Who sees which image: the fit, the choice of t, and the report each have their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+SELECTION_SHARE = 0.4  # of the held-out images
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """Disjoint index sets (int64) into the clean images."""
+
+    fit: Tensor
+    selection: Tensor
+    report: Tensor
+
+
+def split_clean(labels_N: Tensor, *, held_out: float, seed: int) -> Split:
+    """Divide every class alike, a pure function of (labels, held_out, seed).
+
+    Raises ValueError when some part would be empty.
+    """
+    rng = np.random.default_rng((seed, 3))
+    labels = labels_N.cpu().numpy()
+    position = np.empty(len(labels))  # where an image stands in its shuffled class, 0..1
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        position[rng.permutation(members)] = (np.arange(len(members)) + rng.random()) / len(members)
+    report_share = held_out * (1 - SELECTION_SHARE)
+    report = position < report_share
+    selection = ~report & (position < held_out)
+    fit = ~report & ~selection
+    parts = [torch.from_numpy(np.flatnonzero(part)) for part in (fit, selection, report)]
+    if any(len(part) < 2 for part in parts):
+        raise ValueError(f"{len(labels)} clean images are too few to fit, choose and report on different ones")
+    return Split(fit=parts[0], selection=parts[1], report=parts[2])

@@ -1,0 +1,122 @@
+"""The curve: accuracy and attack success at values of t, coarse over the whole path, then refined near the choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from modeconn_core.batchnorm import reestimate
+from modeconn_core.curve import FlatParameters, ModePath
+from modeconn_core.metrics import Evaluation, Interval, evaluate
+from modeconn_core.triggers import Trigger
+
+COARSE_GRID = tuple(round(0.1 * i, 3) for i in range(11))
+REFINED_STEP = 0.025
+REFINED_REACH = 0.1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CurvePoint:
+    """The path at ``t``; rates and intervals (95 %, Wilson) lie in 0..1.
+
+    attack_success_rate: on the user's triggered images, None without any. proxy_success_rate: the most successful of the
+    inverted triggers that the fit has not seen, None where the scan found no candidate.
+    """
+
+    t: float
+    clean_accuracy: float
+    clean_accuracy_interval: Interval
+    attack_success_rate: float | None
+    attack_success_rate_interval: Interval | None
+    proxy_success_rate: float | None
+    clean_loss: float
+    refined: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TriggeredSet:
+    """Triggered images (M, C, H, W) and the labels that the attacker wants for them (M,)."""
+
+    images: Tensor
+    targets: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """A curve point with the answers behind it: which selection images were right, and each proxy's success."""
+
+    point: CurvePoint
+    clean: Evaluation
+    proxies: tuple[float, ...]
+
+    @property
+    def t(self) -> float:
+        return self.point.t
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Probe:
+    """What is measured on a model: clean images with labels, the user's triggered images, and unseen inverted triggers."""
+
+    images: Tensor
+    labels: Tensor
+    triggered: TriggeredSet | None
+    proxies: Sequence[Trigger]
+
+    def measure(self, module: nn.Module, t: float, *, refined: bool = False, exact: bool = False) -> Measurement:
+        """Evaluate ``module`` (in eval mode) as the point ``t`` of a curve."""
+        clean = evaluate(module, self.images, self.labels, exact=exact)
+        attack = None
+        if self.triggered is not None:
+            attack = evaluate(module, self.triggered.images, self.triggered.targets, exact=exact)
+        proxies = tuple(self.proxy_success(module, proxy) for proxy in self.proxies)
+        point = CurvePoint(
+            t=t,
+            clean_accuracy=clean.rate,
+            clean_accuracy_interval=clean.interval,
+            attack_success_rate=attack.rate if attack else None,
+            attack_success_rate_interval=attack.interval if attack else None,
+            proxy_success_rate=max(proxies) if proxies else None,
+            clean_loss=clean.loss,
+            refined=refined,
+        )
+        return Measurement(point=point, clean=clean, proxies=proxies)
+
+    def proxy_success(self, module: nn.Module, proxy: Trigger) -> float:
+        """Attack success rate of an inverted trigger on the probe's images of other classes."""
+        others = self.labels != proxy.target_class
+        target_M = torch.full((int(others.sum()),), proxy.target_class, device=self.labels.device)
+        if len(target_M) == 0:
+            return 0.0
+        return evaluate(module, proxy.stamp(self.images[others]), target_M).rate
+
+
+class Sweep:
+    """Measures points of a fitted path, each with its own BatchNorm statistics; memory does not grow with the points."""
+
+    def __init__(
+        self, module: nn.Module, flat: FlatParameters, path: ModePath, calibration_NCHW: Tensor, probe: Probe
+    ) -> None:
+        self.module, self.flat, self.path = module, flat, path
+        self.calibration, self.probe = calibration_NCHW, probe
+        self.measurements: dict[float, Measurement] = {}
+
+    def measure(self, t: float, *, refined: bool) -> Measurement:
+        """The point ``t``: one BatchNorm pass and one evaluation."""
+        self.path.write(t, self.flat.vector)
+        reestimate(self.module, self.calibration)
+        measurement = self.probe.measure(self.module, t, refined=refined)
+        self.measurements[t] = measurement
+        return measurement
+
+    def in_order(self) -> list[Measurement]:
+        return [self.measurements[t] for t in sorted(self.measurements)]
+
+    def refined_grid(self, centre: float) -> list[float]:
+        """Values of t around ``centre`` that have not been measured."""
+        count = round(REFINED_REACH / REFINED_STEP)
+        around = [round(centre + i * REFINED_STEP, 4) for i in range(-count, count + 1)]
+        return [t for t in around if 0.0 < t < 1.0 and t not in self.measurements]
