@@ -1,0 +1,364 @@
+"""The report: what it says, that it stands alone, and that hostile names stay text."""
+
+import io
+import json
+import re
+from dataclasses import dataclass, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from worker.plots import PALETTE, draw_curve, trigger_png
+from worker.report import (
+    ClassAccuracy,
+    InputFile,
+    InvertedTrigger,
+    ReportFacts,
+    pictured,
+    standing_limits,
+    write_report,
+)
+from worker.report_words import verdict
+
+HOSTILE = "<script>alert(1)</script>\" onerror='x' <img src=//evil.example/a> {{ 7*7 }} {% raw %} &amp; \u202e\ud800\0"
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+@dataclass
+class Point:
+    t: float
+    clean_accuracy: float
+    clean_accuracy_interval: tuple[float, float]
+    attack_success_rate: float | None
+    attack_success_rate_interval: tuple[float, float] | None
+    proxy_success_rate: float | None
+    clean_loss: float = 0.6
+    refined: bool = False
+
+
+@dataclass
+class Figures:
+    clean_accuracy: float
+    clean_accuracy_interval: tuple[float, float]
+    attack_success_rate: float | None
+    attack_success_rate_interval: tuple[float, float] | None
+    proxy_success_rate: float | None
+
+
+def trigger(index: int, *, flagged: bool = False, anomaly: float = 0.5, name: str | None = None) -> InvertedTrigger:
+    mask = np.zeros((1, 8, 8))
+    mask[0, 6:, 6:] = 1
+    return InvertedTrigger(
+        target_class=index,
+        class_name=name or f"class-{index}",
+        anomaly_index=anomaly,
+        success_rate=0.97,
+        flagged=flagged,
+        pattern=np.ones((3, 8, 8)) * np.array([1.0, 0.0, 0.0]).reshape(3, 1, 1),
+        mask=mask,
+        success_rate_after=0.02,
+    )
+
+
+def facts(*, measured: bool = True, text: str = "plain", **changes: Any) -> ReportFacts:
+    """A whole set of facts; `text` stands wherever a user's words may."""
+    curve = [
+        Point(
+            t,
+            accuracy,
+            (accuracy - 0.03, accuracy + 0.03),
+            attack if measured else None,
+            (max(0, attack - 0.02), min(1, attack + 0.02)) if measured else None,
+            attack / 2,
+            refined=t == 0.2,
+        )
+        for t, accuracy, attack in [(0, 0.83, 1.0), (0.2, 0.815, 0.03), (0.5, 0.75, 0.01), (1, 0.83, 1.0)]
+    ]
+    return replace(
+        ReportFacts(
+            job_id="7f0c2a4e",
+            architecture=text,
+            settings={"method": {"seed": 7, "mirror": True}, "labels": {text: text}, "classes": [text, text]},
+            files=[InputFile(role="suspect", name=text, sha256="ab" * 32, bytes=2_842_507)],
+            before=Figures(0.83, (0.8, 0.86), 1.0 if measured else None, (0.98, 1.0) if measured else None, 0.5),
+            after=Figures(
+                0.815, (0.785, 0.845), 0.031 if measured else None, (0.01, 0.045) if measured else None, 0.015
+            ),
+            curve=curve,
+            chosen_t=0.2,
+            reason=f"the first point within the budget, 5 % allowed: {text}",
+            max_accuracy_drop=0.025,
+            max_attack_success_rate=0.05,
+            criteria_met=True,
+            triggers=[trigger(0, flagged=True, anomaly=4.1, name=text), trigger(1)],
+            per_class=[ClassAccuracy(index=0, name=text, before=0.9, after=0.85, images=50)],
+            warnings=[text],
+            seconds={"fitting_path": 83.4},
+            versions={"torch": "2.13.0"},
+            device="CPU",
+            assumptions=[text],
+            not_tested=standing_limits(measured),
+            evaluated_on=f"500 clean images. {text}",
+        ),
+        **changes,
+    )
+
+
+class Page(HTMLParser):
+    """The tags, attributes and visible text of a page."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.attributes: list[tuple[str, str, str]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.attributes += [(tag, name, value or "") for name, value in attrs]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+
+    def of(self, name: str) -> list[str]:
+        return [value for _, attribute, value in self.attributes if attribute == name]
+
+
+def page(out: Path, given: ReportFacts) -> Page:
+    write_report(out, given)
+    return Page((out / "report.html").read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def usual(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the report of the usual facts, written once."""
+    out = tmp_path_factory.mktemp("usual")
+    write_report(out, facts())
+    return out
+
+
+@pytest.fixture(scope="module")
+def shown(usual: Path) -> Page:
+    return Page((usual / "report.html").read_text("utf-8"))
+
+
+def test_it_writes_the_named_files_in_order(tmp_path: Path):
+    out = tmp_path / "new" / "folder"
+    paths = write_report(out, facts())
+    assert [path.name for path in paths] == [
+        "report.html",
+        "report.json",
+        "curve.png",
+        "trigger-0.png",
+        "trigger-1.png",
+    ]
+    assert all(path.parent == out and path.stat().st_size > 100 for path in paths)
+    assert Image.open(out / "curve.png").size[0] >= 1000
+
+
+def test_the_page_is_well_formed_and_stands_alone(usual: Path, shown: Page):
+    assert shown.open == []
+    assert not {"script", "link", "iframe", "object", "form", "base"} & set(shown.tags)
+    assert not [name for _, name, _ in shown.attributes if name.startswith("on")]
+    assert all(value.startswith("data:image/png;base64,") for value in shown.of("src"))
+    assert all(value.startswith("#") for value in shown.of("href") + shown.of("xlink:href"))
+    html = (usual / "report.html").read_text("utf-8")
+    assert not re.search(r"@import|url\((?!#)", html)
+    assert any("default-src 'none'" in value for value in shown.of("content"))
+
+
+def test_hostile_words_change_no_tag(tmp_path: Path, shown: Page):
+    hostile = page(tmp_path, facts(text=HOSTILE))
+    assert hostile.tags == shown.tags
+    assert [(tag, name) for tag, name, _ in hostile.attributes] == [(tag, name) for tag, name, _ in shown.attributes]
+    assert hostile.text.count("<script>alert(1)</script>") >= 10
+    assert "{{ 7*7 }}" in hostile.text
+
+
+def test_a_hostile_class_name_names_no_file(tmp_path: Path):
+    paths = write_report(tmp_path / "out", facts(triggers=[trigger(3, name="../../evil", flagged=True)]))
+    assert paths[-1] == tmp_path / "out" / "trigger-3.png"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_ids_are_unique_and_labels_point_at_them(usual: Path, shown: Page):
+    ids = shown.of("id")
+    assert len(ids) == len(set(ids))
+    assert set(shown.of("aria-labelledby")) <= set(ids)
+    assert {value[1:] for value in shown.of("href") + shown.of("xlink:href")} <= set(ids)
+    clips = re.findall(r"url\(#([^)\"]+)\)", (usual / "report.html").read_text("utf-8"))
+    assert clips
+    assert set(clips) <= set(ids)
+
+
+def test_it_is_accessible_in_its_skeleton(shown: Page):
+    assert shown.tags.count("h1") == 1
+    assert ("html", "lang", "en") in shown.attributes
+    assert len([value for tag, name, value in shown.attributes if tag == "img" and name == "alt" and value]) == 2
+    assert shown.tags.count("th") == shown.of("scope").count("col") + shown.of("scope").count("row")
+
+
+def test_the_drawing_follows_the_theme(usual: Path):
+    html = (usual / "report.html").read_text("utf-8")
+    drawings = "".join(re.findall(r"<svg.*?</svg>", html, flags=re.S))
+    assert "var(--accuracy)" in drawings
+    assert not [colour for colour in PALETTE.values() if colour in drawings]
+    assert "prefers-color-scheme: dark" in html
+    assert "@media print" in html
+
+
+def test_the_verdict_is_one_sentence_with_the_measured_figures():
+    assert verdict(facts()) == (
+        "The repair met its criteria: clean accuracy went from 83.0 % to 81.5 %, and the attack now succeeds on "
+        "3.1 % of the triggered images instead of 100.0 %."
+    ).replace(" %", "\u00a0%")
+
+
+def test_an_estimate_is_called_an_estimate(tmp_path: Path):
+    shown = page(tmp_path, facts(measured=False))
+    assert "an estimated 1.5\u00a0%" in verdict(facts(measured=False))
+    assert "could not be measured" in shown.text
+    assert "Attack success rate, measured" not in shown.text
+    assert "Attack success, estimated from the inverted trigger" in shown.text
+
+
+def test_without_a_flag_no_claim_about_attacks_is_made(tmp_path: Path):
+    quiet = facts(measured=False, triggers=[trigger(0), trigger(1)])
+    assert "how well an attack would work is not known" in verdict(quiet)
+    assert page(tmp_path, quiet).text.count("kept") == 1  # the accuracy criterion's
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"max_accuracy_drop": 0.01}, "1.5 points lost where 1.0 are allowed"),
+        ({"max_attack_success_rate": 0.02}, "where 2.0\u00a0% is allowed"),
+    ],
+)
+def test_a_missed_criterion_is_named(tmp_path: Path, changes: dict[str, float], said: str):
+    missed = facts(criteria_met=False, **changes)
+    assert verdict(missed).startswith("The repair did not meet its criteria: ")
+    assert said in verdict(missed)
+    shown = page(tmp_path, missed)
+    assert "Criteria not met" in shown.text
+    assert shown.text.count("not kept") == 1
+
+
+def test_an_interval_that_crosses_the_limit_is_pointed_out(tmp_path: Path, shown: Page):
+    after = replace(facts().after, attack_success_rate_interval=(0.01, 0.071))
+    assert "may be as high as 7.1" in page(tmp_path, facts(after=after)).text
+    assert "may be as high as" not in shown.text
+
+
+def test_attack_success_is_defined_where_it_is_shown(shown: Page):
+    text = shown.text
+    assert "share of the triggered images whose true class is not the attacker's target" in text
+    assert text.index("Attack success rate (ASR):") < text.index("Why t = 0.2")
+
+
+def test_everything_handed_over_is_on_the_page(shown: Page):
+    for said in [
+        "ab" * 32,
+        "2.8\u00a0MB",
+        "method.seed",
+        "1\u00a0min 23\u00a0s",
+        "2.13.0",
+        "80.0–86.0\u00a0%",
+        "4.10",
+        "97\u00a0%",
+    ]:
+        assert said in shown.text
+    for limit in standing_limits(True):
+        assert limit in shown.text
+
+
+def test_the_json_holds_the_same_figures(usual: Path):
+    written = json.loads((usual / "report.json").read_bytes())
+    assert written["verdict"] == verdict(facts())
+    assert written["t"] == 0.2
+    assert written["criteria"] == {"max_accuracy_drop": 0.025, "max_attack_success_rate": 0.05, "met": True}
+    assert written["after"]["attack_success_rate"] == 0.031
+    assert [point["t"] for point in written["curve"]] == [0, 0.2, 0.5, 1]
+    assert written["targets"][0]["flagged"] is True
+    assert written["targets"][0]["picture"] == "trigger-0.png"
+    assert written["settings"]["method"] == {"seed": 7, "mirror": True}
+
+
+def test_the_json_is_strict_whatever_the_figures_are(tmp_path: Path):
+    odd = facts(text=HOSTILE, triggers=[trigger(0, anomaly=float("inf"))], seconds={"total": np.float32(1.5)})
+    write_report(tmp_path, odd)
+    written = json.loads((tmp_path / "report.json").read_bytes())
+    assert written["targets"][0]["anomaly_index"] is None
+    assert written["seconds"] == {"total": 1.5}
+    assert b"NaN" not in (tmp_path / "report.json").read_bytes()
+
+
+def test_pictures_show_flagged_classes_first_and_stay_few(tmp_path: Path):
+    many = [trigger(index, anomaly=index / 10) for index in range(40)] + [trigger(40, flagged=True, anomaly=-3)]
+    first = pictured(many)
+    assert [finding.target_class for finding in first[:3]] == [40, 39, 38]
+    assert len(first) == 12
+    shown = page(tmp_path, facts(triggers=many))
+    assert shown.tags.count("img") == 12
+    assert "class-7" in shown.text  # not pictured, but in the table
+    assert len(pictured([trigger(index, flagged=True) for index in range(20)])) == 20
+
+
+def test_many_classes_show_the_greatest_losses_first(tmp_path: Path):
+    rows = [ClassAccuracy(index=i, name=f"c{i:02d}", before=0.9, after=0.9 - i / 100) for i in range(43)]
+    text = page(tmp_path, facts(per_class=rows)).text
+    assert text.index("c42") < text.index("c41") < text.index("c31") < text.index("All 43 classes") < text.index("c00")
+
+
+def test_a_trigger_is_drawn_over_grey_in_whole_blocks():
+    finding = trigger(0)
+    picture = np.asarray(Image.open(io.BytesIO(trigger_png(finding.pattern, finding.mask))))
+    assert picture.shape == (192, 192, 3)
+    assert picture[0, 0].tolist() == [128, 128, 128]
+    assert picture[-1, -1].tolist() == [255, 0, 0]
+    assert picture[6 * 24, 6 * 24].tolist() == [255, 0, 0]
+    assert picture[6 * 24 - 1, 6 * 24].tolist() == [128, 128, 128]
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 8), (8, 8), (3, 8, 9)])
+def test_what_is_no_picture_is_refused(shape: tuple[int, ...]):
+    with pytest.raises(ValueError, match="pattern"):
+        trigger_png(np.zeros(shape), np.zeros((1, 8, 8)))
+
+
+def test_the_curve_can_be_drawn_alone_with_any_title(tmp_path: Path):
+    draw_curve(facts().curve, 0.2, tmp_path / "a.png", title="$\\frac{ & <b> 50 % $")
+    draw_curve(facts().curve, 0.2, tmp_path / "b.png")
+    with Image.open(tmp_path / "a.png") as titled, Image.open(tmp_path / "b.png") as bare:
+        assert titled.size == bare.size
+        assert titled.tobytes() != bare.tobytes()
+
+
+def test_a_curve_of_one_point_and_an_empty_one(tmp_path: Path):
+    draw_curve(facts().curve[:1], 0.0, tmp_path / "one.png")
+    with pytest.raises(ValueError, match="at least one point"):
+        draw_curve([], 0.0, tmp_path / "none.png")
+
+
+def test_the_same_facts_give_the_same_bytes(tmp_path: Path):
+    given = facts()
+    first, second = write_report(tmp_path / "a", given), write_report(tmp_path / "b", given)
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
