@@ -18,8 +18,8 @@ def main(arguments: list[str]) -> int:
     """Convert the open source into the open target; whatever happens, the answer is one line."""
     task, source_fd, target_fd, parent, limits_json = arguments
     limits = Limits.from_json(limits_json)
-    answers = _take_stdout()
     missing = sandbox.enter(limits, int(parent))
+    answers = _take_output()
     try:
         answer = {"facts": _convert(task, int(source_fd), int(target_fd), limits), "missing": missing}
     except IntakeRefused as refused:
@@ -40,11 +40,12 @@ def main(arguments: list[str]) -> int:
 _TOO_MUCH = "Reading the file takes more than {}. Upload a smaller file, or one in another of the accepted formats."
 
 
-def _take_stdout() -> int:
-    """A private copy of stdout; what libraries print goes nowhere."""
+def _take_output() -> int:
+    """A private copy of stdout; from here on, what libraries print goes nowhere."""
     answers = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     os.close(nowhere)
     return answers
 

@@ -72,7 +72,14 @@ class Archive:
         return member.header_offset + _LOCAL_HEADER.size + name_bytes + extra_bytes
 
 
-BROKEN_MEMBER: Final = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
+BROKEN_MEMBER: Final = (
+    zipfile.BadZipFile,
+    zlib.error,
+    struct.error,
+    EOFError,
+    RuntimeError,  # and with it NotImplementedError
+    UnicodeDecodeError,
+)
 """What reading a damaged member raises."""
 
 
@@ -149,7 +156,7 @@ def _check_member(info: zipfile.ZipInfo, seen: set[str], limits: Limits) -> None
     where = shown(name)
     parts = name.rstrip("/").split("/")
     unsafe = name.startswith("/") or "\\" in name or ":" in parts[0] or any(part in ("", ".", "..") for part in parts)
-    if unsafe or info.orig_filename != name or not all(c.isprintable() for c in name) or len(name) > 1024:
+    if unsafe or info.orig_filename != name or not name.isprintable() or len(name) > 1024:
         raise ArchiveFault(
             "unsafe-name", f"The name {where!r} is not a plain relative path. Pack the folder again.", file=where
         )

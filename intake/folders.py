@@ -59,7 +59,7 @@ def _classified(archive: Archive) -> list[tuple[str, zipfile.ZipInfo]]:
 
 def _is_junk(name: str) -> bool:
     parts = name.split("/")
-    return "__MACOSX" in parts or parts[-1].startswith(".") or parts[-1].lower() in _JUNK_FILES
+    return any(part.startswith((".", "__MACOSX")) for part in parts) or parts[-1].lower() in _JUNK_FILES
 
 
 def _nested(name: str) -> IntakeRefused:

@@ -54,11 +54,12 @@ def _check_size(image: Image.Image, name: str, limits: Limits) -> None:
     if width * height > limits.max_pixels:
         raise refusal(
             "dataset-image-too-large",
-            f"{shown(name)!r} has {width:,} x {height:,} = {width * height:,} pixels; at most {limits.max_pixels:,} are "
-            "accepted. Resize the images to what the model expects.",
+            f"{shown(name)!r} has {width:,} x {height:,} = {width * height:,} pixels; at most {limits.max_pixels:,} "
+            "are accepted. Resize the images to what the model expects.",
             file=shown(name),
         )
-    if getattr(image, "is_animated", False):
+    # A phone's JPEG may carry a second picture (depth, HDR): the first one is the photo.
+    if image.format in ("PNG", "WEBP") and getattr(image, "is_animated", False):
         raise refusal("dataset-image-animated", f"{shown(name)!r} is animated. Upload single images.", file=shown(name))
     if image.mode.startswith(("I", "F")):
         raise refusal(

@@ -6,7 +6,9 @@ child gets no path, no environment and no network, writes one JSON line, and the
 
 from __future__ import annotations
 
+import functools
 import json
+import logging
 import os
 import secrets
 import selectors
@@ -17,17 +19,19 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final, cast, get_args
 
 from intake.facts import DatasetFacts, DatasetKind, ModelFacts
 from intake.limits import MIB, Limits
-from intake.problems import PROBLEMS, IntakeFailed, IntakeRefused, refusal
+from intake.problems import PROBLEMS, IntakeFailed, IntakeRefused, refusal, shown
 
 __all__ = ["PROBLEMS", "IntakeFailed", "IntakeRefused", "convert_dataset", "convert_model"]
 
-TASKS: Final = ("model", "clean", "triggered")
+_log = logging.getLogger(__name__)
+_DATASET_KINDS: Final = get_args(DatasetKind)
+TASKS: Final = ("model", *_DATASET_KINDS)
 _MAX_ANSWER_BYTES = 64 * MIB
-_KEPT_ENVIRONMENT: Final = ("LD_LIBRARY_PATH", "PYTHONHOME")
+_KEPT_ENVIRONMENT: Final = ("LD_LIBRARY_PATH",)
 _ENVIRONMENT: Final = {
     "PATH": "/usr/bin:/bin",
     "LC_ALL": "C.UTF-8",
@@ -51,12 +55,12 @@ def convert_dataset(src: Path, dst: Path, limits: Limits, *, kind: DatasetKind) 
 
     Raises as `convert_model` does.
     """
+    if kind not in _DATASET_KINDS:
+        raise ValueError(f"kind must be one of {', '.join(_DATASET_KINDS)}, not {kind!r}")
     return cast(DatasetFacts, _convert(kind, src, dst, limits))
 
 
 def _convert(task: str, src: Path, dst: Path, limits: Limits) -> dict[str, Any]:
-    if task not in TASKS:
-        raise ValueError(f"kind must be 'clean' or 'triggered', not {task!r}")
     try:
         source = os.open(src, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
@@ -96,7 +100,7 @@ def _ask_child(task: str, source: int, target: int, limits: Limits) -> dict[str,
         [sys.executable, "-I", "-m", "intake", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,  # what goes wrong before the first untrusted byte; the child closes it then
         pass_fds=(source, target),
         env=_ENVIRONMENT | {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
         cwd="/",
@@ -104,21 +108,20 @@ def _ask_child(task: str, source: int, target: int, limits: Limits) -> dict[str,
     )
     try:
         answer = _read_answer(child, time.monotonic() + limits.wall_seconds)
-        code = child.wait(timeout=5) if answer else None
+        if answer is not None:
+            child.wait(timeout=5)
     except subprocess.TimeoutExpired:
-        answer, code = None, None
+        answer = None
     finally:
         if child.poll() is None:
             child.kill()
-        child.wait()
-        if child.stdout:
-            child.stdout.close()
+        errors = child.communicate()[1]
     if answer is None:
         raise refusal(
             "intake-timeout",
             f"Reading the file takes longer than {limits.wall_seconds:g} seconds. Upload a smaller file.",
         )
-    return _understand(answer, child.returncode if code is None else code, limits)
+    return _understand(answer, child.returncode, errors, limits)
 
 
 def _read_answer(child: subprocess.Popen[bytes], deadline: float) -> bytes | None:
@@ -139,9 +142,18 @@ def _read_answer(child: subprocess.Popen[bytes], deadline: float) -> bytes | Non
     return None
 
 
-def _understand(answer: bytes, code: int, limits: Limits) -> dict[str, Any]:
+@functools.cache
+def _warn_of_missing(what: str) -> None:
+    _log.warning("the kernel does not let the intake take away from its readers: %s", what)
+
+
+def _understand(answer: bytes, code: int, errors: bytes, limits: Limits) -> dict[str, Any]:
     """The facts in the child's answer; raises what the answer, or the way the child died, says."""
-    if code == -signal.SIGXCPU or (code == -signal.SIGKILL and not answer):
+    if code == -signal.SIGKILL:  # not from here: the machine ran out of memory
+        raise refusal(
+            "intake-out-of-memory", "The machine ran out of memory while reading the file. Upload a smaller one."
+        )
+    if code == -signal.SIGXCPU:
         raise refusal(
             "intake-timeout",
             f"Reading the file takes more than {limits.cpu_seconds} seconds of computing. Upload a smaller file.",
@@ -156,9 +168,12 @@ def _understand(answer: bytes, code: int, limits: Limits) -> dict[str, Any]:
     try:
         message = json.loads(answer)
         if "facts" in message and code == 0:
+            if message["missing"]:
+                _warn_of_missing(", ".join(message["missing"]))
             return dict(message["facts"])
         if "refused" in message:
             raise IntakeRefused(**message["refused"])
     except (ValueError, KeyError, TypeError):
         message = {}
-    raise IntakeFailed(f"The reader ended with code {code}: {message.get('failed', 'no answer')}")
+    reason = message.get("failed") or shown(errors.decode(errors="replace").strip()[-300:], 300) or "no answer"
+    raise IntakeFailed(f"The reader ended with code {code}: {reason}")

@@ -46,14 +46,16 @@ def enter(limits: Limits, parent: int) -> list[str]:
 
 def _limit_resources(limits: Limits) -> None:
     file_bytes = max(limits.max_model_bytes, limits.max_decoded_bytes) + _FILE_SLACK
-    for what, amount in (
-        (resource.RLIMIT_AS, limits.memory_bytes),
-        (resource.RLIMIT_CPU, limits.cpu_seconds),
-        (resource.RLIMIT_FSIZE, file_bytes),
-        (resource.RLIMIT_NOFILE, limits.max_open_files),
-        (resource.RLIMIT_NPROC, 0),
-        (resource.RLIMIT_CORE, 0),
+    for what, soft, hard in (
+        (resource.RLIMIT_AS, limits.memory_bytes, limits.memory_bytes),
+        # One second between the signal that tells why (SIGXCPU) and the one that ends it.
+        (resource.RLIMIT_CPU, limits.cpu_seconds, limits.cpu_seconds + 1),
+        (resource.RLIMIT_FSIZE, file_bytes, file_bytes),
+        (resource.RLIMIT_NOFILE, limits.max_open_files, limits.max_open_files),
+        (resource.RLIMIT_NPROC, 0, 0),
+        (resource.RLIMIT_CORE, 0, 0),
     ):
-        _, hard = resource.getrlimit(what)
-        value = amount if hard == resource.RLIM_INFINITY else min(amount, hard)
-        resource.setrlimit(what, (value, value))
+        _, granted = resource.getrlimit(what)
+        if granted != resource.RLIM_INFINITY:
+            soft, hard = min(soft, granted), min(hard, granted)
+        resource.setrlimit(what, (soft, hard))

@@ -93,6 +93,13 @@ def test_other_colour_modes_become_rgb(mode: str, read_dataset: Callable) -> Non
     np.testing.assert_array_equal(np.load(path)["images"][5], rgb(odd))
 
 
+def test_the_first_picture_of_a_phone_jpeg_with_two(read_dataset: Callable) -> None:
+    photo, depth = Image.fromarray(pixels(1)), Image.fromarray(pixels(2))
+    members = folders() | {"cat/9.jpg": encoded(photo, "MPO", save_all=True, append_images=[depth])}
+    _, path = read_dataset(zip_of(members))
+    np.testing.assert_array_equal(np.load(path)["images"][5], rgb(encoded(photo, "JPEG")))
+
+
 def test_junk_of_operating_systems_is_left_out(read_dataset: Callable) -> None:
     junk = {
         "__MACOSX/cat/._1.png": b"x",
@@ -100,6 +107,7 @@ def test_junk_of_operating_systems_is_left_out(read_dataset: Callable) -> None:
         "cat/.DS_Store": b"x",
         "dog/Thumbs.db": b"x",
         "cat/desktop.ini": b"x",
+        ".ipynb_checkpoints/1.png": b"x",
     }
     facts, _ = read_dataset(zip_of(folders() | junk | {"empty/": b""}))
     assert facts["images"] == 10

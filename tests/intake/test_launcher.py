@@ -1,4 +1,4 @@
-"""The child process as the API uses it: results put in place atomically, every way to die a refusal, rights taken away."""
+"""The child process as the API uses it: results put in place atomically, deaths told as refusals, rights taken away."""
 
 from __future__ import annotations
 
@@ -104,14 +104,14 @@ def test_a_file_that_takes_too_much_memory_is_refused(upload: Path, canonical: P
 
 def test_a_crash_of_the_child_is_the_files_fault_and_a_missing_child_is_not() -> None:
     with pytest.raises(IntakeRefused, match="SIGSEGV") as caught:
-        _understand(b"", -11, Limits())
+        _understand(b"", -11, b"", Limits())
     assert caught.value.problem_type == "intake-crashed"
-    with pytest.raises(IntakeFailed, match="code 1"):
-        _understand(b"", 1, Limits())
+    with pytest.raises(IntakeFailed, match="No module named intake"):
+        _understand(b"", 1, b"Traceback:\nNo module named intake\n", Limits())
     with pytest.raises(IntakeFailed, match="ENOSPC"):
-        _understand(b'{"failed": "ENOSPC: no space"}', 0, Limits())
+        _understand(b'{"failed": "ENOSPC: no space"}', 0, b"", Limits())
     with pytest.raises(IntakeFailed):
-        _understand(b'{"refused": {"problem_type": "invented", "detail": ""}}', 0, Limits())
+        _understand(b'{"refused": {"problem_type": "invented", "detail": ""}}', 0, b"", Limits())
 
 
 def test_a_path_that_cannot_be_read_or_written_is_not_the_files_fault(upload: Path, canonical: Path) -> None:
@@ -124,6 +124,23 @@ def test_a_path_that_cannot_be_read_or_written_is_not_the_files_fault(upload: Pa
     link.symlink_to(upload)
     with pytest.raises(IntakeFailed, match="link"):
         convert_model(link, canonical, Limits())
+
+
+def test_a_child_that_does_not_start_says_why(upload: Path, canonical: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upload.write_bytes(GOOD)
+    broken = upload.with_name("python")
+    broken.write_text("#!/bin/sh\necho 'libpython is missing' >&2\nexit 3\n")
+    broken.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", str(broken))
+    with pytest.raises(IntakeFailed, match="code 3: libpython is missing"):
+        convert_model(upload, canonical, Limits())
+
+
+def test_what_the_kernel_does_not_grant_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    answer = b'{"facts": {}, "missing": ["no network"]}'
+    for _ in range(2):
+        _understand(answer, 0, b"", Limits())
+    assert [record.message.rpartition(": ")[2] for record in caplog.records] == ["no network"]
 
 
 def python(code: str, *arguments: str, **options: object) -> str:
@@ -139,7 +156,11 @@ def test_the_launcher_is_light_enough_for_the_api() -> None:
 
 @pytest.mark.parametrize(
     ("data", "task"),
-    [(torch_zip(call("os", "system", text("id"))), "models"), (zip_of({"../x.png": b""}), "datasets"), (GOOD[:60], "models")],
+    [
+        (torch_zip(call("os", "system", text("id"))), "models"),
+        (zip_of({"../x.png": b""}), "datasets"),
+        (GOOD[:60], "models"),
+    ],
 )
 def test_a_bad_file_is_answered_before_anything_heavy_is_imported(data: bytes, task: str, upload: Path) -> None:
     upload.write_bytes(data)
@@ -170,18 +191,27 @@ except OSError:
     reached = False
 names = ("AS", "CPU", "FSIZE", "NOFILE", "NPROC", "CORE")
 privileges = [line.split()[1] for line in open("/proc/self/status") if line.startswith("NoNewPrivs")]
-print(json.dumps([missing, reached, [resource.getrlimit(getattr(resource, "RLIMIT_" + n))[0] for n in names], privileges]))
+limits = [resource.getrlimit(getattr(resource, "RLIMIT_" + name))[0] for name in names]
+print(json.dumps([missing, reached, limits, privileges]))
 """
     with socket.create_server(("127.0.0.1", 0)) as server:
         missing, reached, granted, privileges = json.loads(python(code, str(server.getsockname()[1])))
     limits = Limits()
     assert reached == ("no network" in missing)
     memory, cpu, _, files, processes, core = granted
-    assert (memory, cpu, files, processes, core) == (limits.memory_bytes, limits.cpu_seconds, limits.max_open_files, 0, 0)
+    assert (memory, cpu, files, processes, core) == (
+        limits.memory_bytes,
+        limits.cpu_seconds,
+        limits.max_open_files,
+        0,
+        0,
+    )
     assert privileges == ["1"]
 
 
-def test_the_child_inherits_no_environment_and_no_secrets(upload: Path, canonical: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_child_inherits_no_environment_and_no_secrets(
+    upload: Path, canonical: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # A startup file named in the environment would run in the child if it were passed on.
     (upload.parent / "sitecustomize.py").write_text("import os; os._exit(7)")
     monkeypatch.setenv("PYTHONPATH", str(upload.parent))
