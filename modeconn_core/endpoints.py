@@ -32,14 +32,15 @@ class Endpoint:
 
 
 class NoSymmetryError(ValueError):
-    """The module has no channel permutation, or none that moves enough weights; the message says why and names the fall-back."""
+    """The module has no channel permutation, or none that moves enough weights; the message says why and names the
+    fall-back."""
 
 
 def permuted_copy(module: nn.Module, example_input: Tensor, seed: int) -> Endpoint:
     """The suspect itself with interchangeable channels shuffled: the same function, exactly as tampered, elsewhere.
 
-    Channels inside branches (residual blocks, chains, MLPs, attention heads) are shuffled; the residual streams too where the
-    branches alone hold less than half of the weights.
+    Channels inside branches (residual blocks, chains, MLPs, attention heads) are shuffled; the residual streams too
+    where the branches alone hold less than half of the weights.
 
     Args:
         module: left as it is.

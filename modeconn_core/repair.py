@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,10 @@ from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fin
 from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
 from modeconn_core.monitor import Monitor
 from modeconn_core.scan import Scan, findings, scan
-from modeconn_core.selection import Choice, Criteria, candidates, choose
+from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, weigh
 from modeconn_core.splits import split_clean
 from modeconn_core.sweep import COARSE_GRID, CurvePoint, Probe, Sweep, TriggeredSet
+from modeconn_core.triggers import Trigger
 
 FEW_IMAGES, MANY_IMAGES, FEW_STEPS, MANY_STEPS = 50, 2500, 100, 300
 FINE_TUNING_DIVISOR = 4.0  # a fine-tuned end moves with its whole gradient, a bend with a fraction of it
@@ -55,8 +56,17 @@ def repair(
     found = job.scan()
     end = job.second_end(second_model)
     sweep = job.fit(end, found)
-    choice = job.sweep_and_choose(sweep)
-    return job.result(sweep, end, found, choice)
+    chosen = job.sweep_and_choose(sweep, found)
+    return job.result(sweep, end, found, chosen)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Chosen:
+    """The choice, and the curve and proxies of the triggers that it followed."""
+
+    choice: Choice
+    curve: list[CurvePoint]
+    proxies: tuple[Trigger, ...]
 
 
 class _Repair:
@@ -201,14 +211,15 @@ class _Repair:
         )
         return Sweep(work, flat, path, calibration, probe)
 
-    def sweep_and_choose(self, sweep: Sweep) -> Choice:
+    def sweep_and_choose(self, sweep: Sweep, found: Scan) -> _Chosen:
         """Measure the whole path coarsely, then near the choice, and choose again."""
         self.monitor.enter("sweeping")
-        self._measure(sweep, list(COARSE_GRID), refined=False)
         suspect = evaluate(self.suspect, *self.selection_set)
-        self._measure(sweep, sweep.refined_grid(self._choose(sweep, suspect).t), refined=True)
+        self._measure(sweep, list(COARSE_GRID), refined=False)
+        first = self._choose(sweep, found, suspect)
+        self._measure(sweep, sweep.refined_grid(first.choice.t), refined=True)
         self.monitor.enter("selecting")
-        return self._choose(sweep, suspect)
+        return self._choose(sweep, found, suspect)
 
     def _measure(self, sweep: Sweep, grid: list[float], *, refined: bool) -> None:
         for i, t in enumerate(grid):
@@ -216,20 +227,31 @@ class _Repair:
             share = 0.5 * (i + 1) / len(grid) + (0.5 if refined else 0.0)
             self.monitor.report(share, point=point, t=t, clean_accuracy=point.clean_accuracy)
 
-    def _choose(self, sweep: Sweep, suspect: Evaluation) -> Choice:
+    def _choose(self, sweep: Sweep, found: Scan, suspect: Evaluation) -> _Chosen:
+        criteria = self.config.criteria
+        by: AttackFigure = "measured" if self.config.select_with_triggered else "proxy"
         measured = sweep.in_order()
-        if self.config.select_with_triggered:
-            name, attacks = "attack success rate", [m.point.attack_success_rate for m in measured]
-        else:
-            name, attacks = "success rate of the inverted triggers", [m.point.proxy_success_rate for m in measured]
-        return choose(candidates(measured, suspect, attacks=attacks), self.config.criteria, attack_name=name)
+        affordable = [
+            m
+            for m, point in zip(measured, weigh(measured, suspect, by=by), strict=True)
+            if point.drop <= criteria.max_accuracy_drop
+        ]
+        cleared = [
+            any(m.proxies[i] <= criteria.max_attack_success_rate for m in affordable) for i in range(len(found.proxies))
+        ]
+        followed = found.followed(cleared)
+        measured = [m.following(followed) for m in measured]
+        choice = choose(weigh(measured, suspect, by=by), criteria, by=by)
+        proxies = tuple(found.proxies[i] for i in followed)
+        return _Chosen(choice=choice, curve=[m.point for m in measured], proxies=proxies)
 
-    def result(self, sweep: Sweep, end: Endpoint, found: Scan, choice: Choice) -> RepairResult:
+    def result(self, sweep: Sweep, end: Endpoint, found: Scan, chosen: _Chosen) -> RepairResult:
         """Build the repaired model and measure it, and the suspect, on images that nothing has seen yet."""
+        choice = chosen.choice
         repaired = module_at(sweep, choice.t, self.original)
         report = self.split.report
         probe = Probe(
-            images=self.images[report], labels=self.labels[report], triggered=self.report_with, proxies=found.proxies
+            images=self.images[report], labels=self.labels[report], triggered=self.report_with, proxies=chosen.proxies
         )
         before = probe.measure(self.suspect, 0.0, exact=True)
         after = probe.measure(repaired, choice.t, exact=True)
@@ -247,7 +269,7 @@ class _Repair:
             t=choice.t,
             reason=choice.reason,
             criteria_met=meets(before.point, after.point, self.config.criteria),
-            curve=[measurement.point for measurement in sweep.in_order()],
+            curve=chosen.curve,
             before=Figures.of(before.point),
             after=Figures.of(after.point),
             per_class=(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor, nn
@@ -11,7 +12,9 @@ from modeconn_core.configuration import TriggerFinding
 from modeconn_core.sweep import Probe
 from modeconn_core.triggers import ANOMALY_THRESHOLD, InversionSettings, Trigger, anomaly_indices, invert_trigger
 
-CANDIDATE_INDEX = 1.5  # from here on an inverted trigger is unlearned and followed along the path
+CANDIDATE_INDEX = 1.5  # from here on an inverted trigger is unlearned and followed along the path,
+CANDIDATE_SIZE = 0.5  # if its mask is at most this share of the median one
+BLATANT_SIZE = 0.15  # so small a mask is followed even where the path does not clear it
 MOST_CANDIDATES = 3
 GROWTH = 3.0  # a real backdoor's smallest trigger is at least this many times larger on the repaired model
 
@@ -33,6 +36,18 @@ class Scan:
     def unlearned(self) -> tuple[Trigger, ...]:
         return tuple(trigger for trigger in self.triggers if trigger.target_class in self.candidates)
 
+    def followed(self, cleared: Sequence[bool]) -> tuple[int, ...]:
+        """Positions in ``proxies`` that the choice of t follows: those that the path ``cleared``, and blatant ones.
+
+        A pattern that is merely natural for its class fades slowly, and chasing it would cost accuracy for nothing.
+        """
+        median = statistics.median(trigger.size for trigger in self.triggers)
+        return tuple(
+            i
+            for i, target_class in enumerate(self.candidates)
+            if cleared[i] or self.triggers[target_class].size <= BLATANT_SIZE * median
+        )
+
 
 def scan(
     suspect: nn.Module,
@@ -50,8 +65,9 @@ def scan(
         triggers.append(invert_trigger(suspect, *fit, target_class, settings=settings, seed=seed))
         on_class(target_class + 1, classes)
     indices = anomaly_indices([trigger.size for trigger in triggers])
-    anomalous = sorted((i for i in range(classes) if indices[i] >= CANDIDATE_INDEX), key=lambda i: -indices[i])
-    candidates = tuple(anomalous[:MOST_CANDIDATES])
+    largest = CANDIDATE_SIZE * statistics.median(trigger.size for trigger in triggers)
+    anomalous = [i for i in range(classes) if indices[i] >= CANDIDATE_INDEX and triggers[i].size <= largest]
+    candidates = tuple(sorted(anomalous, key=lambda i: -indices[i])[:MOST_CANDIDATES])
     proxies = tuple(invert_trigger(suspect, *selection, i, settings=settings, seed=seed + 1) for i in candidates)
     return Scan(triggers=tuple(triggers), indices=tuple(indices), candidates=candidates, proxies=proxies)
 

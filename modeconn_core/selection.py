@@ -5,13 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from modeconn_core.metrics import Evaluation
 from modeconn_core.sweep import Measurement
 
 SMOOTHING_REACH = 0.051  # neighbours in t whose accuracy is averaged before it is compared with the budget
+AttackFigure = Literal["measured", "proxy"]
+ATTACK_NAMES: dict[AttackFigure, str] = {
+    "measured": "attack success rate",
+    "proxy": "success rate of the inverted triggers",
+}
 UNSEEN_BUDGET = 0.01  # accuracy spent where no trigger is known: walk as far as one point buys
-CAUTION = 0.5  # standard errors added to an accuracy drop that is spent without a trigger to show for it
+UNSEEN_REACH = 0.15  # but no farther from an end: attacks that the scan misses were gone by then, and the middle costs accuracy
+CAUTION = 1.0  # standard errors added to an accuracy drop that is spent without a trigger to show for it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,28 +52,28 @@ class Choice:
     within_criteria: bool
 
 
-def candidates(
-    measurements: Sequence[Measurement], suspect: Evaluation, *, attacks: Sequence[float | None]
-) -> list[Candidate]:
-    """What the choice weighs at every measured t. ``suspect`` was evaluated on the very same images: drops are paired."""
+def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: AttackFigure) -> list[Candidate]:
+    """What the choice sees at every measured t. ``suspect`` was evaluated on the very same images: drops are paired."""
     drops, errors = [], []
     for measurement in measurements:
         lost = suspect.correct.float() - measurement.clean.correct.float()
         drops.append(lost.mean().item())
         errors.append(lost.std(correction=0).item() / math.sqrt(len(lost)))
     result = []
-    for i, (measurement, attack) in enumerate(zip(measurements, attacks, strict=True)):
+    for i, measurement in enumerate(measurements):
         near = [j for j, other in enumerate(measurements) if abs(other.t - measurement.t) <= SMOOTHING_REACH]
+        point = measurement.point
+        attack = point.attack_success_rate if by == "measured" else point.proxy_success_rate
         smoothed = sum(drops[j] for j in near) / len(near)
         result.append(Candidate(t=measurement.t, drop=smoothed, drop_error=errors[i], attack=attack))
     return result
 
 
-def choose(points: Sequence[Candidate], criteria: Criteria, *, attack_name: str) -> Choice:
-    """Pick t. ``points`` are in order of t; ``attack_name`` is how the attack figure is called in the reason."""
+def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure) -> Choice:
+    """Pick t from ``points`` in order of t. With an attack to follow, past its knee; without, as far as little accuracy buys."""
     if any(point.attack is None for point in points):
         return _choose_without_trigger(points, criteria)
-    return _choose_by_attack(points, criteria, attack_name)
+    return _choose_by_attack(points, criteria, ATTACK_NAMES[by])
 
 
 def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_name: str) -> Choice:
@@ -86,7 +93,7 @@ def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_na
             within_criteria=True,
             reason=(
                 f"At t = {best.t:g} the {attack_name} is {_percent(_attack(best))} and stays low on both sides, and among "
-                f"such points this one keeps the most accuracy (change on held-out images {_points(-best.drop)})."
+                f"such points this one keeps the most accuracy (accuracy on held-out images {_change(best.drop)})."
             ),
         )
     best = min(points, key=lambda point: _excess(point, criteria))
@@ -94,18 +101,18 @@ def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_na
         t=best.t,
         within_criteria=False,
         reason=(
-            f"No point of the path has both an {attack_name} of at most {_percent(criteria.max_attack_success_rate)} and an "
+            f"No point of the path keeps the {attack_name} at or below {_percent(criteria.max_attack_success_rate)} and an "
             f"accuracy drop of at most {_points(criteria.max_accuracy_drop)}; t = {best.t:g} is the best trade-off "
-            f"({attack_name} {_percent(_attack(best))}, accuracy change {_points(-best.drop)})."
+            f"({attack_name} {_percent(_attack(best))}, accuracy {_change(best.drop)})."
         ),
     )
 
 
 def _choose_without_trigger(points: Sequence[Candidate], criteria: Criteria) -> Choice:
-    """Nothing to follow: go as far from both ends as one point of accuracy buys."""
+    """Nothing to follow: go as far from the ends as one point of accuracy buys, and no farther than is known to help."""
     budget = min(UNSEEN_BUDGET, criteria.max_accuracy_drop)
     affordable = [point for point in points if point.drop + CAUTION * point.drop_error <= budget]
-    inner = [point for point in affordable if 0.0 < point.t < 1.0]
+    inner = [point for point in affordable if 0.0 < min(point.t, 1 - point.t) <= UNSEEN_REACH]
     if inner:
         best = max(inner, key=lambda point: (min(point.t, 1 - point.t), -point.drop))
         return Choice(
@@ -113,7 +120,7 @@ def _choose_without_trigger(points: Sequence[Candidate], criteria: Criteria) -> 
             within_criteria=True,
             reason=(
                 f"The scan found no trigger to follow, so t = {best.t:g} is as far from both ends as "
-                f"{_points(budget)} of accuracy buys (change on held-out images {_points(-best.drop)})."
+                f"{_points(budget)} of accuracy buys (accuracy on held-out images {_change(best.drop)})."
             ),
         )
     best = min((point for point in points if 0.0 < point.t < 1.0), key=lambda point: point.drop)
@@ -122,7 +129,7 @@ def _choose_without_trigger(points: Sequence[Candidate], criteria: Criteria) -> 
         within_criteria=best.drop <= criteria.max_accuracy_drop,
         reason=(
             f"The scan found no trigger to follow and no point of the path costs less than {_points(budget)} of accuracy; "
-            f"t = {best.t:g} costs least (change on held-out images {_points(-best.drop)})."
+            f"t = {best.t:g} costs least (accuracy on held-out images {_change(best.drop)})."
         ),
     )
 
@@ -142,4 +149,8 @@ def _percent(rate: float) -> str:
 
 
 def _points(rate: float) -> str:
-    return f"{100 * rate:+.1f} points" if rate < 0 else f"{100 * rate:.1f} points"
+    return f"{100 * rate:.1f} points"
+
+
+def _change(drop: float) -> str:
+    return f"{-100 * drop:+.1f} points"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,12 @@ class Measurement:
     def t(self) -> float:
         return self.point.t
 
+    def following(self, positions: Sequence[int]) -> Measurement:
+        """The same measurement, with the proxies at ``positions`` only."""
+        proxies = tuple(self.proxies[i] for i in positions)
+        point = replace(self.point, proxy_success_rate=max(proxies, default=None))
+        return replace(self, point=point, proxies=proxies)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
@@ -79,7 +85,7 @@ class Probe:
             clean_accuracy_interval=clean.interval,
             attack_success_rate=attack.rate if attack else None,
             attack_success_rate_interval=attack.interval if attack else None,
-            proxy_success_rate=max(proxies) if proxies else None,
+            proxy_success_rate=max(proxies, default=None),
             clean_loss=clean.loss,
             refined=refined,
         )
