@@ -1,4 +1,4 @@
-"""docker-compose.yml and Dockerfile name only what exists and start each part as `modeconn serve` does; no engine runs."""
+"""docker-compose.yml and Dockerfile name only what exists, and start each part as `modeconn serve` does."""
 
 import importlib
 import re

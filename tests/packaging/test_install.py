@@ -67,25 +67,35 @@ def fake(path: Path, text: str) -> None:
 
 
 def test_a_python_that_does_not_run_or_is_too_new_is_passed_over(tmp_path):
-    path = tmp_path / "bin"
+    path, venv, base = tmp_path / "bin", tmp_path / "venv", os.path.realpath(sys.executable)
     path.mkdir()
-    base = os.path.realpath(sys.executable)
     fake(path / "python3.12", "echo 'pyenv: python3.12: command not found' >&2; exit 127")
     fake(path / "python3", f'exec {base} -c "raise SystemExit(1)"')  # as a 3.13 would answer
-    fake(path / "python", f'exec {base} "$@"')
-    made = make_venv(path, tmp_path / "venv")
+    # The one that suits writes down that it was asked for a venv, and makes a folder that passes for one.
+    fake(
+        path / "python",
+        f"""
+        if [ "$1 $2" = "-m venv" ]; then
+            echo "$@" >> {tmp_path}/asked
+            {shutil.which("mkdir")} -p {venv}/bin
+            printf '#!/bin/sh\\nexec {sys.executable} "$@"\\n' > {venv}/bin/python
+            {shutil.which("chmod")} +x {venv}/bin/python
+        else
+            exec {base} "$@"
+        fi""",
+    )
+
+    def asked() -> list[str]:
+        return (tmp_path / "asked").read_text().splitlines()
+
+    made = make_venv(path, venv)
     assert made.returncode == 0, made.stderr
-    version = [str(tmp_path / "venv/bin/python"), "-c", "import pip, sys; print(sys.version_info[1])"]
-    assert subprocess.run(version, capture_output=True, text=True).stdout.strip() in ("11", "12")
-
-    marker = tmp_path / "venv/marker"
-    marker.touch()
-    assert make_venv(path, tmp_path / "venv").returncode == 0
-    assert marker.exists(), "a venv that works is kept"
-
-    shutil.rmtree(tmp_path / "venv/bin")
-    assert make_venv(path, tmp_path / "venv").returncode == 0
-    assert not marker.exists(), "a broken one is made anew"
+    assert asked() == [f"-m venv --clear {venv}"]
+    assert make_venv(path, venv).returncode == 0
+    assert len(asked()) == 1, "a venv that works is kept"
+    fake(venv / "bin/python", "exit 127")
+    assert make_venv(path, venv).returncode == 0
+    assert len(asked()) == 2, "a broken one is made anew"
 
 
 def test_without_a_python_the_message_says_what_to_do(tmp_path):
