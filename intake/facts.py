@@ -12,7 +12,7 @@ class ModelFacts(TypedDict):
     """Facts of a model whose canonical form is a safetensors file in the upload's order."""
 
     tensors: list[tuple[str, str, list[int]]]
-    """(name, safetensors dtype such as "F32", shape), in the upload's order."""
+    """[name, safetensors dtype such as "F32", shape], in the upload's order."""
     wrapper: str | None
     """The key under which the state dict lay in a `.pt` file."""
     prefix: str

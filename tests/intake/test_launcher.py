@@ -94,10 +94,10 @@ def test_a_file_that_takes_too_much_computing_is_refused(upload: Path, canonical
 
 def test_a_file_that_takes_too_much_memory_is_refused(upload: Path, canonical: Path) -> None:
     # A transposed matrix has to be in memory as a whole.
-    matrix = tensor(of=storage(count=64 * MIB), shape=(8, 8 * MIB), stride=(1, 8))
-    upload.write_bytes(torch_zip(a_dict(w=matrix), {"0": bytes(256 * MIB)}))
+    matrix = tensor(of=storage(count=32 * MIB), shape=(8, 4 * MIB), stride=(1, 8))
+    upload.write_bytes(torch_zip(a_dict(w=matrix), {"0": bytes(128 * MIB)}))
     with pytest.raises(IntakeRefused) as caught:
-        convert_model(upload, canonical, Limits(memory_bytes=400 * MIB))
+        convert_model(upload, canonical, Limits(memory_bytes=300 * MIB))
     assert caught.value.problem_type == "intake-out-of-memory"
     assert os.listdir(canonical.parent) == []
 
