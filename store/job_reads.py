@@ -13,6 +13,8 @@ from sqlalchemy.orm import Session
 from store.errors import BadCursor
 from store.tables import IS_QUEUED, Artifact, CurvePoint, Job, JobEvent, JobLabel
 
+MOST_COUNTED = 10_000
+
 
 def visible(tenant_id: UUID) -> ColumnElement[bool]:
     """The tenant's own jobs whose results have not expired."""
@@ -75,12 +77,13 @@ def _decode_cursor(cursor: str) -> tuple[datetime, UUID]:
 
 
 def queue_position(session: Session, *, tenant_id: UUID, job_id: UUID) -> int | None:
-    """How many queued jobs are ahead (0: next); None when the job is not queued."""
+    """How many queued jobs are ahead (0: next), counted up to 10,000; None when the job is not queued."""
     job = get_job(session, tenant_id=tenant_id, job_id=job_id)
     if job is None or job.state != "queued":
         return None
     ahead = tuple_(Job.created_at, Job.id) < tuple_(job.created_at, job.id)
-    return session.scalar(select(func.count()).select_from(Job).where(IS_QUEUED, ahead)) or 0
+    counted = select(Job.id).where(IS_QUEUED, ahead).order_by(Job.created_at, Job.id).limit(MOST_COUNTED).subquery()
+    return session.scalar(select(func.count()).select_from(counted)) or 0
 
 
 def events_after(session: Session, *, tenant_id: UUID, job_id: UUID, after_id: int, limit: int) -> Sequence[JobEvent]:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from store.errors import StaleFence
 from store.job_sweep import settle_one
 from store.job_transitions import Problem, add_event, attempts_exhausted, end, end_cancelled
-from store.tables import IS_HELD, Artifact, CurvePoint, Job
+from store.tables import IS_HELD, IS_LATE, IS_LOST, IS_QUEUED, Artifact, CurvePoint, Job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,14 +41,13 @@ def claim(session: Session, *, job_id: UUID, worker: str, lease_seconds: float, 
     The attempt is counted before the work starts, so one that kills its worker counts too.
     None: nothing to do (held by another, ended, or settled right here: cancelled, out of time, out of attempts).
     """
-    lost_lease = (Job.state == "running") & (Job.lease_until < func.clock_timestamp())
     job = session.scalar(
         update(Job)
         .where(
             Job.id == job_id,
-            or_(Job.state == "queued", lost_lease),
+            or_(IS_QUEUED, IS_LOST & (Job.state == "running")),
             Job.attempt - Job.releases < max_attempts,
-            Job.deadline_at > func.clock_timestamp(),
+            ~IS_LATE,
         )
         .values(
             state="running",
@@ -75,7 +74,7 @@ def renew(session: Session, *, job_id: UUID, attempt: int, lease_seconds: float)
         update(Job)
         .where(Job.id == job_id, Job.attempt == attempt, IS_HELD)
         .values(lease_until=func.clock_timestamp() + timedelta(seconds=lease_seconds))
-        .returning(Job.cancel_requested_at.is_not(None), Job.deadline_at <= func.clock_timestamp())
+        .returning(Job.cancel_requested_at.is_not(None), IS_LATE)
         .execution_options(synchronize_session=False)
     ).one_or_none()
     if row is None:

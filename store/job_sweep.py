@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.job_transitions import attempts_exhausted, deadline_exceeded, end, end_cancelled
-from store.tables import IS_HELD, IS_QUEUED, Job
+from store.tables import IS_LATE, IS_LOST, IS_QUEUED, Job
 
 BATCH = 500
 
@@ -18,10 +18,8 @@ def due_jobs(session: Session, *, older_than_seconds: float, limit: int = BATCH)
 
     A message may be sent twice: `claim` lets one through.
     """
-    stale = func.clock_timestamp() - timedelta(seconds=older_than_seconds)
-    lost = (
-        select(Job.id).where(IS_HELD, Job.lease_until < func.clock_timestamp()).order_by(Job.lease_until).limit(limit)
-    )
+    stale = func.statement_timestamp() - timedelta(seconds=older_than_seconds)
+    lost = select(Job.id).where(IS_LOST).order_by(Job.lease_until).limit(limit)
     unsent = select(Job.id).where(IS_QUEUED, Job.enqueued_at.is_(None)).order_by(Job.created_at, Job.id).limit(limit)
     sent_long_ago = select(Job.id).where(IS_QUEUED, Job.enqueued_at < stale).order_by(Job.enqueued_at).limit(limit)
     due = [job_id for query in (lost, unsent, sent_long_ago) for job_id in session.scalars(query)]
@@ -43,15 +41,10 @@ def settle_overdue(session: Session, *, max_attempts: int, limit: int = BATCH) -
 
     cancelling and lost -> cancelled; queued or lost past the deadline -> failed; lost in the last attempt -> failed.
     """
-    lost = IS_HELD & (Job.lease_until < func.clock_timestamp())
-    hopeless = or_(
-        Job.state == "cancelling",
-        Job.deadline_at <= func.clock_timestamp(),
-        Job.attempt - Job.releases >= max_attempts,
-    )
-    late_in_queue = IS_QUEUED & (Job.deadline_at <= func.clock_timestamp())
+    spent = Job.attempt - Job.releases >= max_attempts
+    hopeless = or_(Job.state == "cancelling", IS_LATE, spent)
     settled = []
-    for condition in (lost & hopeless, late_in_queue):  # one index walk each
+    for condition in (IS_LOST & hopeless, IS_QUEUED & IS_LATE):  # one index walk each
         query = select(Job).where(condition).limit(limit).with_for_update(skip_locked=True, key_share=True)
         for job in session.scalars(query.execution_options(populate_existing=True)):
             _settle(session, job)
@@ -61,14 +54,12 @@ def settle_overdue(session: Session, *, max_attempts: int, limit: int = BATCH) -
 
 def settle_one(session: Session, *, job_id: UUID, max_attempts: int) -> None:
     """The same for one job, if it needs it."""
-    lost = IS_HELD & (Job.lease_until < func.clock_timestamp())
-    late = Job.deadline_at <= func.clock_timestamp()
     spent = Job.attempt - Job.releases >= max_attempts
     job = session.scalar(
         select(Job)
         .where(
             Job.id == job_id,
-            or_(lost & (Job.state == "cancelling"), (lost | IS_QUEUED) & or_(late, spent)),
+            or_(IS_LOST & (Job.state == "cancelling"), (IS_LOST | IS_QUEUED) & or_(IS_LATE, spent)),
         )
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)

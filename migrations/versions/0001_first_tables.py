@@ -126,13 +126,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
     op.create_index(
-        "ix_jobs_active",
-        "jobs",
-        ["tenant_id"],
-        unique=False,
-        postgresql_where=sa.text("state IN ('queued', 'running', 'cancelling')"),
-    )
-    op.create_index(
         "ix_jobs_expiring", "jobs", ["expires_at"], unique=False, postgresql_where=sa.text("expires_at IS NOT NULL")
     )
     op.create_index(
