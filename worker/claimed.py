@@ -1,0 +1,71 @@
+"""What a worker can do with the thing it has claimed, be it a job or a selection."""
+
+from abc import ABC, abstractmethod
+from enum import StrEnum
+from typing import Any, Literal
+
+from worker.child import Child, Message
+
+
+class Order(StrEnum):
+    """What the database says to the holder of a lease."""
+
+    GO_ON = "go on"
+    CANCEL = "cancel"
+    DEADLINE = "deadline"
+
+
+class Claimed(ABC):
+    """One attempt at a job or a selection.
+
+    Every method that writes is one transaction under the fence, and raises StaleFence when another attempt holds the
+    thing by now. The methods with an empty body are for jobs alone: a selection has no history, cancel or deadline.
+    """
+
+    @property
+    @abstractmethod
+    def label(self) -> str:
+        """What the log calls it."""
+
+    @abstractmethod
+    def start(self) -> Child:
+        """Start the child that does the work. Raises OSError when the machine has no room for a process."""
+
+    @abstractmethod
+    def renew(self) -> Order:
+        """Prolong the lease, and hear what is wanted."""
+
+    @abstractmethod
+    def finish(self, message: Message) -> None:
+        """Register the files and the result (`message` of kind `done`) and end it as succeeded."""
+
+    @abstractmethod
+    def fail(self, problem: dict[str, Any]) -> None:
+        """End it as failed."""
+
+    @abstractmethod
+    def lost(self, reason: str) -> None:
+        """The attempt came to nothing and counts: leave it to the next one, or fail after the last."""
+
+    @abstractmethod
+    def release(self) -> None:
+        """The worker leaves: another one may start at once."""
+
+    @abstractmethod
+    def drop_files(self) -> None:
+        """Remove what this attempt wrote; nobody else writes there."""
+
+    def record_progress(self, progress: dict[str, Any], *, event: Literal["stage", "progress"]) -> None:  # noqa: B027
+        """Store progress."""
+
+    def record_points(self, points: list[dict[str, Any]]) -> None:  # noqa: B027
+        """Store curve points (the columns of `curve_points`)."""
+
+    def record_warning(self, warning: dict[str, Any]) -> None:  # noqa: B027
+        """Tell the stream of something the user should know."""
+
+    def cancelled(self) -> None:  # noqa: B027
+        """End it as cancelled, as `renew` said."""
+
+    def out_of_time(self) -> None:  # noqa: B027
+        """End it as failed at its deadline, as `renew` said."""

@@ -1,0 +1,160 @@
+"""A claimed job, as its worker holds it: what it is told to do, and every write about it, under the fence."""
+
+import logging
+import os
+from typing import Any, Literal, Self
+from uuid import UUID
+
+from sqlalchemy.orm import Session
+
+from store import jobs, queue
+from store.database import transaction
+from store.job_transitions import deadline_exceeded
+from store.jobs import Job, NewArtifact
+from store.settings import Settings
+from store.storage import job_folder
+from store.tables import File
+from worker.child import REPAIR, Child, Message
+from worker.claimed import Claimed, Order
+from worker.room import Room
+from worker.spec import InputRef, RepairSpec
+
+log = logging.getLogger(__name__)
+
+
+class JobHolding(Claimed):
+    """One attempt at one job."""
+
+    def __init__(self, room: Room, job: Job, spec: RepairSpec) -> None:
+        self._room = room
+        self._job = job
+        self._spec = spec
+        self._fence: dict[str, Any] = {"job_id": job.id, "attempt": job.attempt}
+
+    @classmethod
+    def claim(cls, room: Room, job_id: UUID) -> Self | None:
+        """Take the job, unless there is nothing to do."""
+        with transaction(room.factory) as session:
+            job = jobs.claim(
+                session,
+                job_id=job_id,
+                worker=room.worker,
+                lease_seconds=room.settings.lease_seconds,
+                max_attempts=room.settings.max_attempts,
+            )
+            return cls(room, job, repair_spec(session, job, room.settings)) if job else None
+
+    @property
+    def label(self) -> str:
+        return f"job {self._job.id} attempt {self._job.attempt}"
+
+    def start(self) -> Child:
+        return Child(REPAIR, self._spec)
+
+    def renew(self) -> Order:
+        with transaction(self._room.factory) as session:
+            renewal = jobs.renew(session, **self._fence, lease_seconds=self._room.settings.lease_seconds)
+        if renewal.cancel_requested:
+            return Order.CANCEL
+        return Order.DEADLINE if renewal.deadline_passed else Order.GO_ON
+
+    def record_progress(self, progress: dict[str, Any], *, event: Literal["stage", "progress"]) -> None:
+        with transaction(self._room.factory) as session:
+            jobs.record_progress(session, **self._fence, progress=progress, event=event)
+
+    def record_points(self, points: list[dict[str, Any]]) -> None:
+        with transaction(self._room.factory) as session:
+            jobs.record_points(session, **self._fence, points=points)
+
+    def record_warning(self, warning: dict[str, Any]) -> None:
+        with transaction(self._room.factory) as session:
+            jobs.record_warning(session, **self._fence, data=warning)
+
+    def finish(self, message: Message) -> None:
+        artifacts = [NewArtifact(**artifact) for artifact in message["artifacts"]]
+        with transaction(self._room.factory) as session:
+            ended = jobs.finish(session, **self._fence, result=message["result"], artifacts=artifacts)
+        self._tidy(keep=self._job.attempt if ended.state == "succeeded" else None)
+        log.info("%s: %s", self.label, ended.state)
+
+    def fail(self, problem: dict[str, Any]) -> None:
+        with transaction(self._room.factory) as session:
+            ended = jobs.fail(session, **self._fence, problem=problem)
+        self._tidy(keep=None)
+        log.warning("%s: %s: %s %s", self.label, ended.state, problem["type"], problem["detail"])
+
+    def cancelled(self) -> None:
+        with transaction(self._room.factory) as session:
+            jobs.mark_cancelled(session, **self._fence)
+        self._tidy(keep=None)
+        log.info("%s: cancelled", self.label)
+
+    def out_of_time(self) -> None:
+        with transaction(self._room.factory) as session:
+            problem = deadline_exceeded(session.get_one(Job, self._job.id))
+        self.fail(problem)
+
+    def lost(self, reason: str) -> None:
+        with transaction(self._room.factory) as session:
+            now = jobs.lose_attempt(
+                session, **self._fence, reason=reason, max_attempts=self._room.settings.max_attempts
+            )
+            jobs.mark_enqueued(session, job_ids=[now.id])
+        log.warning("%s: lost, now %s: %s", self.label, now.state, reason)
+        self._hand_on(now)
+
+    def release(self) -> None:
+        with transaction(self._room.factory) as session:
+            now = jobs.release(session, **self._fence)
+            jobs.mark_enqueued(session, job_ids=[now.id])
+        log.info("%s: released, now %s", self.label, now.state)
+        self._hand_on(now)
+
+    def _hand_on(self, now: Job) -> None:
+        """After the attempt was given back: to any worker that has time, unless the job ended with it."""
+        if now.state == "queued":
+            self.drop_files()
+            queue.send_job(self._room.settings.redis_url, now.id)
+        else:
+            self._tidy(keep=None)
+
+    def drop_files(self) -> None:
+        self._room.storage.delete_tree(self._spec.folder)
+
+    def _tidy(self, *, keep: int | None) -> None:
+        """After the end: remove what all attempts wrote, but for the one whose files are registered."""
+        for attempt in range(1, self._job.attempt + 1):
+            if attempt != keep:
+                self._room.storage.delete_tree(f"{job_folder(self._job.id)}/{attempt}")
+
+
+def repair_spec(session: Session, job: Job, settings: Settings) -> RepairSpec:
+    """What a child needs for this job, read from its rows."""
+
+    def ref(file_id: UUID | None) -> InputRef | None:
+        return input_ref(session.get_one(File, file_id)) if file_id else None
+
+    return RepairSpec(
+        job_id=str(job.id),
+        attempt=job.attempt,
+        request=job.request,
+        seed=job.seed,
+        suspect=input_ref(session.get_one(File, job.suspect_file_id)),
+        clean=input_ref(session.get_one(File, job.clean_file_id)),
+        triggered=ref(job.triggered_file_id),
+        second_model=ref(job.second_file_id),
+        storage_root=settings.storage_root,
+        device=settings.device,
+        threads=settings.threads or len(os.sched_getaffinity(0)),
+    )
+
+
+def input_ref(file: File) -> InputRef:
+    return InputRef(
+        name=file.name,
+        bytes=file.bytes,
+        sha256=file.sha256,
+        canonical_path=file.canonical_path,
+        canonical_sha256=file.canonical_sha256,
+        facts=file.facts,
+    )

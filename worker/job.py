@@ -1,0 +1,135 @@
+"""What a job's child does: read the inputs, check the suspect, repair it, write the files. No database, no broker."""
+
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from modeconn_core import RepairConfig, RepairResult, repair
+from modeconn_core.device import choose_device
+from modeconn_core.diagnosis import Diagnosis, diagnose, suspicion_threshold
+from modeconn_core.preprocessing import Preprocessing
+from store.storage import LocalStorage
+from worker.child import Send
+from worker.export import export
+from worker.inputs import Images, Inputs, read_inputs
+from worker.problems import JobProblem
+from worker.report_words import percent
+from worker.reporter import Reporter
+from worker.spec import RepairSpec
+
+_SHOWN_SUGGESTIONS = 3
+
+
+def run(spec: RepairSpec, send: Send) -> dict[str, Any]:
+    """Carry out one attempt; returns `result` and `artifacts` as the database keeps them. Raises JobProblem."""
+    torch.set_num_threads(spec.threads)
+    storage = LocalStorage(spec.storage_root)
+    reporter = Reporter(send)
+    reporter.stage("validating", method_done=0.0)
+    config = configuration(spec)
+    inputs = read_inputs(storage, spec)
+    warnings = check_suspect(inputs, spec.request)
+    for text in warnings:
+        reporter.warning(text)
+    result = repaired(inputs, config, reporter)
+    reporter.stage("exporting", method_done=1.0)
+    return export(storage, spec, inputs, config, result, warnings)
+
+
+def repaired(inputs: Inputs, config: RepairConfig, reporter: Reporter) -> RepairResult:
+    """The method's work. Raises JobProblem where it cannot use what it was given."""
+    try:
+        return repair(
+            inputs.suspect.module,
+            inputs.preprocessing.apply(inputs.clean.pixels),
+            inputs.clean.labels,
+            triggered=as_the_model_sees(inputs.triggered, inputs.preprocessing),
+            second_model=inputs.second_model.module if inputs.second_model else None,
+            config=config,
+            on_progress=reporter.core,
+        )
+    except ValueError as error:
+        raise JobProblem("input-not-usable", "The repair cannot work with this input", f"{error}.") from error
+
+
+def configuration(spec: RepairSpec) -> RepairConfig:
+    """The request in the method's terms. Raises JobProblem when this worker has not the device it was given."""
+    method, criteria = spec.request["method"], spec.request["criteria"]
+    try:
+        choose_device(spec.device)
+    except ValueError as error:
+        raise JobProblem(
+            "device-not-available", "The worker has no such device", f"{error}. Ask the operator."
+        ) from error
+    return RepairConfig(
+        seed=spec.seed,
+        ends=method["ends"],
+        curve=method["curve"],
+        bends=method["bends"],
+        steps=method["steps"],
+        mirror=method["mirror"],
+        max_accuracy_drop=criteria["max_accuracy_drop"],
+        max_attack_success_rate=criteria["max_attack_success_rate"],
+        select_with_triggered=spec.request["select_with_triggered"],
+        device=spec.device,
+    )
+
+
+def check_suspect(inputs: Inputs, request: dict[str, Any]) -> list[str]:
+    """Is the suspect fed what it was trained on? Returns warnings.
+
+    Raises JobProblem `suspect-accuracy-too-low`, with what would score better, unless the user accepts that.
+    """
+    diagnosis = diagnose(
+        inputs.suspect.module,
+        inputs.clean.pixels,
+        inputs.clean.labels,
+        inputs.architecture.num_classes,
+        mean=inputs.preprocessing.mean,
+        std=inputs.preprocessing.std,
+        channels=inputs.preprocessing.channels,
+        class_names=request["classes"],
+    )
+    warnings = []
+    if diagnosis.outputs_are_probabilities:
+        warnings.append(
+            "The model's outputs are probabilities: its forward ends in a softmax, which weakens the training of the "
+            "path. A model that returns logits is repaired better."
+        )
+    if diagnosis.suspicious:
+        if not request["accept_low_accuracy"]:
+            raise _too_low(diagnosis)
+        warnings.append(_finding(diagnosis))
+    return warnings
+
+
+def _too_low(diagnosis: Diagnosis) -> JobProblem:
+    return JobProblem(
+        "suspect-accuracy-too-low",
+        "The suspect does badly on the clean images",
+        f"{_finding(diagnosis)} Correct the request, or set accept_low_accuracy to go on as it is.",
+        accuracy=diagnosis.accuracy,
+        chance=diagnosis.chance,
+        suggestions=[asdict(suggestion) for suggestion in diagnosis.suggestions[:_SHOWN_SUGGESTIONS]],
+    )
+
+
+def _finding(diagnosis: Diagnosis) -> str:
+    advice = (
+        diagnosis.suggestions[0].description
+        if diagnosis.suggestions
+        else "No usual normalisation, channel order or class order does better: check that the model and the clean "
+        "images belong together."
+    )
+    least = suspicion_threshold(round(1 / diagnosis.chance))
+    return (
+        f"The suspect gets {percent(diagnosis.accuracy)} of the clean images right; {percent(least)} is the least to "
+        f"expect where chance is {percent(diagnosis.chance)}. {advice}"
+    )
+
+
+def as_the_model_sees(images: Images | None, preprocessing: Preprocessing) -> tuple[Tensor, Tensor] | None:
+    """(pixels, labels) ready for the model."""
+    return (preprocessing.apply(images.pixels), images.labels) if images else None
