@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -107,6 +107,12 @@ def _store_error(request: Request, error: Exception) -> Response:
     return _api_error(request, found)
 
 
+def _not_storable(request: Request, error: Exception) -> Response:
+    """Postgres takes no NUL in texts, wherever in a request one may hide."""
+    detail = "A value holds characters that no text may hold, such as NUL."
+    return refusal(ApiError("invalid-request", detail, errors=[]).body())
+
+
 def _client_left(request: Request, error: Exception) -> Response:
     return Response(status_code=400)  # nobody is there to read it
 
@@ -119,5 +125,6 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(IntakeRefused, _intake_refused)
     app.add_exception_handler(errors.StoreError, _store_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
+    app.add_exception_handler(DataError, _not_storable)
     for error in (OperationalError, InterfaceError, PoolTimeout):
         app.add_exception_handler(error, _database_down)

@@ -259,6 +259,10 @@ _JOBS = {
         "`deadline_seconds` is more than this service allows.",
         "`limit_seconds` is the longest deadline.",
     ),
+}
+
+# What a job can end with, in its `problem`; written by the workers and the store.
+_ENDINGS = {
     "attempts-exhausted": _kind(
         500,
         "The job was given up",
@@ -270,6 +274,49 @@ _JOBS = {
         "The job ran out of time",
         "The job was not done when its deadline came.",
         "Post it again with a later `deadline_seconds` or fewer `method.steps`.",
+    ),
+    "suspect-accuracy-too-low": _kind(
+        422,
+        "The suspect does badly on the clean images",
+        "The suspect scored under three times chance: most often the normalisation, the channel order or the class "
+        "order is not the one it was trained with.",
+        "`suggestions` scored better; copy one into the request. `accept_low_accuracy` goes on as it is.",
+    ),
+    "input-not-usable": _kind(
+        422,
+        "The repair cannot work with this input",
+        "Model and images do not go together, for example because the images are too small for the network.",
+        "`detail` names the cause. Correct the request or the files and post a new job.",
+    ),
+    "images-out-of-range": _kind(
+        422,
+        "The images are neither 0..1 nor 0..255",
+        "Images must be plain pixel values; the normalisation is stated in the request.",
+        "Upload the images before normalisation and give `preprocessing.mean` and `preprocessing.std`.",
+    ),
+    "stored-file-gone": _kind(
+        410,
+        "A stored file is gone or damaged",
+        "A file that the job needs was deleted, has expired, or is not the one that was uploaded.",
+        "Upload it again and post a new job.",
+    ),
+    "out-of-memory": _kind(
+        500,
+        "The repair ran out of memory",
+        "The worker has not enough memory for this model and these images.",
+        "Use fewer images or a smaller input size, or ask whoever runs the service for a larger worker.",
+    ),
+    "repair-crashed": _kind(
+        500,
+        "The repair stopped with an unexpected error",
+        "A fault of the service, or of the architecture's module.",
+        "Tell whoever runs the service; its log has the details under the job's id.",
+    ),
+    "device-not-available": _kind(
+        500,
+        "The worker has no such device",
+        "The service is set to a device that its worker does not have.",
+        "Tell whoever runs the service.",
     ),
 }
 
@@ -311,7 +358,7 @@ _INTAKE = {
 } | _EXPLAINED_INTAKE
 
 CATALOGUE: dict[str, ProblemKind] = {
-    **_REQUEST, **_ACCESS, **_FILES, **_MODEL, **_DATA, **_JOBS, **_SERVICE, **_INTAKE,
+    **_REQUEST, **_ACCESS, **_FILES, **_MODEL, **_DATA, **_JOBS, **_ENDINGS, **_SERVICE, **_INTAKE,
 }  # fmt: skip
 
 

@@ -86,7 +86,7 @@ def preprocessing(clean: Mapping[str, Any], given: Preprocessing) -> dict[str, A
             )
     if any(value <= 0 for value in std):
         raise _unfit(f"Every value of `std` must be above 0; it is {std}.", std=std)
-    if clean["dtype"] == "uint8" and any(not 0 <= value <= 1 for value in (*mean, *std)):
+    if any(not 0 <= value <= 1 for value in (*mean, *std)):
         hint = ""
         if all(0 <= value <= 255 for value in (*mean, *std)):
             hint = f" Did you mean {{mean: {_scaled(mean)}, std: {_scaled(std)}}}?"

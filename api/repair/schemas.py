@@ -11,6 +11,7 @@ Interval = tuple[Fraction, Fraction]
 LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
 LabelValue = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f]*$")]
 ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")]
+ArchitectureName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 FileId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 Option = bool | int | FiniteFloat | Annotated[str, StringConstraints(max_length=200)]
 
@@ -24,7 +25,7 @@ class Strict(BaseModel):
 class Architecture(Strict):
     """An architecture by name, with its options."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    name: ArchitectureName
     options: dict[Annotated[str, StringConstraints(max_length=64)], Option] = Field(default_factory=dict, max_length=32)
 
 
@@ -86,7 +87,7 @@ class RepairRequest(Strict):
     clean: FileId = Field(description="Id of the clean images.")
     triggered: FileId | None = Field(default=None, description="Id of triggered images: measured, never trained on.")
     second_model: FileId | None = Field(default=None, description="Id of a model of the same make, as second end.")
-    architecture: str | Architecture | None = Field(
+    architecture: ArchitectureName | Architecture | None = Field(
         default=None, description="Name, or name and options; null: find out."
     )
     preprocessing: Preprocessing = Preprocessing()

@@ -130,8 +130,9 @@ class RawUpload:
     def __init__(self, server: Server, tenant: Tenant, kind: str, framing: str) -> None:
         url = httpx.URL(server.url)
         self.socket = socket.create_connection((url.host, url.port or 80), timeout=30)
-        head = f"POST /files?kind={kind} HTTP/1.1\r\nHost: {url.host}\r\nAuthorization: Bearer {tenant.key}\r\n{framing}\r\n\r\n"
-        self.socket.sendall(head.encode())
+        headers = ("Host: test", f"Authorization: Bearer {tenant.key}", framing)
+        head = "\r\n".join((f"POST /files?kind={kind} HTTP/1.1", *headers))
+        self.socket.sendall(f"{head}\r\n\r\n".encode())
 
     def send_until_answered(self, piece: bytes, most: int) -> int:
         """Send pieces until the server has answered or cut the line; the number of bytes that went out."""
