@@ -58,7 +58,7 @@ def _tensors(request: Any) -> Tensors:
         return {
             str(name): (str(dtype), tuple(int(size) for size in shape)) for name, dtype, shape in request["tensors"]
         }
-    except (TypeError, ValueError, KeyError) as error:
+    except (TypeError, ValueError, KeyError, OverflowError) as error:
         raise BadRequest("tensors is not a list of [name, dtype, shape]") from error
 
 

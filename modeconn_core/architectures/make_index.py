@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Iterable
+from importlib.metadata import version
 from typing import Any
 
 from modeconn_core.architectures.errors import ArchitectureError
@@ -18,8 +19,11 @@ from modeconn_core.architectures.libraries import (
 )
 from modeconn_core.architectures.signature import Signature, signature
 
+Groups = dict[str, list[dict[str, Any]]]
 
-def _variants() -> Iterable[tuple[str, dict[str, Any]]]:
+
+def every_variant() -> Iterable[tuple[str, dict[str, Any]]]:
+    """Name and options of all that both libraries offer; of twins, the simplest name comes first."""
     for name in torchvision_names():
         yield TORCHVISION + name, {}
         if name in AUXILIARY:
@@ -28,7 +32,7 @@ def _variants() -> Iterable[tuple[str, dict[str, Any]]]:
         yield TIMM + name, {}
 
 
-def _add(groups: dict[str, list[dict[str, Any]]], name: str, found: Signature) -> None:
+def _add(groups: Groups, name: str, found: Signature) -> None:
     head = sorted(found.head)
     same_names = groups.setdefault(names_key(found.shapes), [])
     group = next((group for group in same_names if group["head"] == head), None)
@@ -40,13 +44,10 @@ def _add(groups: dict[str, list[dict[str, Any]]], name: str, found: Signature) -
         group["resized"].setdefault(shapes_key(found.shapes, (*head, *POSITIONS, *PATCHES)), []).append(name)
 
 
-def write() -> None:
-    """Build every library model on the meta device and write the index (minutes)."""
-    import timm
-    import torchvision
-
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for name, options in _variants():
+def groups_of(variants: Iterable[tuple[str, dict[str, Any]]]) -> Groups:
+    """Builds each variant and groups them by tensor names; what cannot be built or has no classes is left out."""
+    groups: Groups = {}
+    for name, options in variants:
         try:
             found = signature(name, options)
         except ArchitectureError as error:
@@ -56,8 +57,14 @@ def write() -> None:
             _add(groups, name, found)
         else:
             print(f"left out: {name} has no tensor that counts classes", file=sys.stderr)
-    versions = {"torchvision": torchvision.__version__.partition("+")[0], "timm": timm.__version__}
-    PATH.write_text(json.dumps({"versions": versions, "groups": groups}, indent=0, sort_keys=True) + "\n")
+    return groups
+
+
+def write() -> None:
+    """Write the index of everything installed (minutes)."""
+    versions = {library: version(library) for library in ("torchvision", "timm")}
+    index = {"versions": versions, "groups": groups_of(every_variant())}
+    PATH.write_text(json.dumps(index, indent=0, sort_keys=True) + "\n")
 
 
 if __name__ == "__main__":

@@ -43,7 +43,9 @@ class _NoRandomInit(TorchFunctionMode):
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        fills = func in (torch.Tensor.normal_, torch.Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init"
+        fills = (
+            func in (torch.Tensor.normal_, torch.Tensor.uniform_) or getattr(func, "__module__", "") == "torch.nn.init"
+        )
         return (args[0] if args else kwargs["tensor"]) if fills else func(*args, **kwargs)
 
 

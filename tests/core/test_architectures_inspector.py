@@ -163,6 +163,7 @@ def test_what_resembles_nothing_is_said_so(inspector: Inspector) -> None:
         '{"tensors": 3}',
         '{"tensors": [["a"]]}',
         '{"tensors": [["a", "float32", ["x"]]]}',
+        '{"tensors": [["a", "float32", [1e999]]]}',
         '{"tensors": [], "architecture": "resnet18"}',
         '{"tensors": [], "architecture": {"name": "resnet20_cifar", "options": [1]}}',
         '{"tensors": [], "num_classes": "10"}',
@@ -173,6 +174,13 @@ def test_what_resembles_nothing_is_said_so(inspector: Inspector) -> None:
 def test_a_bad_line_gets_one_reply_and_ends_nothing(inspector: Inspector, line: str) -> None:
     assert inspector.send(line)["problem"]["type"] == "bad-request"
     assert inspector.ask(tensors_of("ibau_vgg"), None, 10)["ok"]
+
+
+def test_bytes_that_are_no_text_get_a_reply_too(inspector: Inspector) -> None:
+    assert inspector.process.stdin is not None
+    inspector.process.stdin.buffer.write(b"\xff\xfe\x00\n")
+    inspector.process.stdin.flush()
+    assert inspector.read()["problem"]["type"] == "bad-request"
 
 
 @pytest.fixture

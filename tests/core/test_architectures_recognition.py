@@ -1,11 +1,12 @@
 """From tensors to names: round trips over families and libraries, published suspects, and what is said of misfits."""
 
+import json
 from typing import Any
 
 import pytest
 import torch
 
-from modeconn_core.architectures import Candidate, Mismatch, build, check, recognise, strip_prefix
+from modeconn_core.architectures import Candidate, Mismatch, build, check, index, make_index, recognise, strip_prefix
 
 Tensors = dict[str, tuple[str, tuple[int, ...]]]
 
@@ -20,12 +21,12 @@ def ibau_tensors() -> Tensors:
     """Names and shapes of the suspects published with I-BAU (checkpoint/badnets_8_02_ckpt.pth, under `net`)."""
     found: Tensors = {}
     convolutions = ((0, 32, 3), (3, 32, 32), (8, 64, 32), (11, 64, 64), (16, 128, 64), (19, 128, 128))
-    for index, outputs, inputs in convolutions:
-        found[f"features.{index}.weight"] = ("float32", (outputs, inputs, 3, 3))
-        found[f"features.{index}.bias"] = ("float32", (outputs,))
+    for at, outputs, inputs in convolutions:
+        found[f"features.{at}.weight"] = ("float32", (outputs, inputs, 3, 3))
+        found[f"features.{at}.bias"] = ("float32", (outputs,))
         for part in ("weight", "bias", "running_mean", "running_var"):
-            found[f"features.{index + 1}.{part}"] = ("float32", (outputs,))
-        found[f"features.{index + 1}.num_batches_tracked"] = ("int64", ())
+            found[f"features.{at + 1}.{part}"] = ("float32", (outputs,))
+        found[f"features.{at + 1}.num_batches_tracked"] = ("int64", ())
     return found | {"classifier.weight": ("float32", (10, 2048)), "classifier.bias": ("float32", (10,))}
 
 
@@ -210,6 +211,16 @@ def test_nothing_and_a_language_model_are_not_recognised() -> None:
     assert (
         recognise({"wte.weight": ("float32", (50257, 768)), "h.0.attn.c_attn.weight": ("float32", (768, 2304))}) == []
     )
+
+
+def test_the_committed_index_is_what_its_maker_makes() -> None:
+    committed = json.loads(index.PATH.read_text())["groups"]
+    names = ("torchvision/resnet18", "timm/resnet18", "timm/resnetblur18", "timm/vit_tiny_patch16_224")
+    for key, groups in make_index.groups_of((name, {}) for name in names).items():
+        for made, kept in zip(groups, committed[key], strict=True):
+            assert made["head"] == kept["head"]
+            for kind in ("same", "resized"):
+                assert all(set(twins) <= set(kept[kind][shapes]) for shapes, twins in made[kind].items())
 
 
 def test_recognition_leaves_the_random_numbers_alone() -> None:
