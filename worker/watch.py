@@ -19,6 +19,7 @@ DATABASE_AWAY = (OperationalError, InterfaceError)
 _PROGRESS_SECONDS = 0.5  # at most this often
 _LONGEST_UNHEARD_CANCEL = 1.0
 _DATABASE_PAUSE = 1.0
+_GRACE = 0.5
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +66,7 @@ class Watch:
         write says so.
         """
         while True:
-            wait(
-                [self._child.messages, self._child.sentinel, self._stop.fileno()], timeout=self._seconds_to_next_duty()
-            )
+            self._wait()
             try:
                 ending = self._attend()
             except StaleFence:
@@ -82,16 +81,16 @@ class Watch:
                 return ending
 
     def _attend(self) -> Ending | None:
-        if self._stop.is_set():
-            return Ending(How.STOPPED, {})
         dead = bool(wait([self._child.sentinel], timeout=0))  # asked first: its last words are in the pipe by then
         for message in self._child.waiting_messages():
             self._take(message)
-        if dead and self._ending is None:
-            self._ending = Ending(How.INTERRUPTED, {"reason": self._child.how_it_died()})
         if self._ending:
             self._record(now=True)
             return self._ending
+        if self._stop.event.wait(_GRACE if dead else 0):  # a TERM for the whole process group may reach us last
+            return Ending(How.STOPPED, {})
+        if dead:
+            return Ending(How.INTERRUPTED, {"reason": self._child.how_it_died()})
         self._record(now=time.monotonic() >= self._next_progress)
         return self._renew() if time.monotonic() >= self._next_beat else None
 
@@ -137,9 +136,11 @@ class Watch:
             return Ending(How.CANCELLED, {})
         return Ending(How.DEADLINE, {}) if order is Order.DEADLINE else None
 
-    def _seconds_to_next_duty(self) -> float:
+    def _wait(self) -> None:
+        """Until the child says something or dies, the worker leaves, or a duty is due."""
         due = min(self._next_beat, self._next_progress) if self._progress else self._next_beat
-        return max(0.0, due - time.monotonic())
+        heard = [self._child.messages, self._child.sentinel, self._stop.fileno()]
+        wait(heard, timeout=max(0.0, due - time.monotonic()))
 
 
 def _first_line(error: Exception) -> str:

@@ -93,10 +93,11 @@ def _bytes_of(tensor: Tensor, slot: TensorSlot) -> bytes:
 
 def _cast(tensor: Tensor, dtype: torch.dtype) -> Tensor:
     """`tensor` in `dtype`; values beyond a narrower float's range become its largest, never infinity."""
-    if dtype == tensor.dtype or not (dtype.is_floating_point and tensor.is_floating_point()):
-        return tensor.to(dtype)
-    limits = torch.finfo(dtype)
-    return tensor.clamp(limits.min, limits.max).to(dtype)
+    if dtype.is_floating_point and tensor.is_floating_point():
+        limits = torch.finfo(dtype)
+        if limits.max < torch.finfo(tensor.dtype).max:
+            tensor = tensor.clamp(limits.min, limits.max)
+    return tensor.to(dtype)
 
 
 def _elements(shape: Sequence[int]) -> int:

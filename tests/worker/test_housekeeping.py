@@ -1,0 +1,89 @@
+"""Lost messages are sent again, overdue jobs end, and what is past its time goes."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+from sqlalchemy import func, update
+
+from store import queue
+from store.database import transaction, try_lock
+from store.settings import Settings
+from store.tables import File, Job
+from worker.housekeeping import expire, sweep
+from worker.room import Room, make_room
+
+
+@pytest.fixture
+def room(settings: Settings) -> Iterator[Room]:
+    room = make_room(settings)
+    yield room
+    room.factory.kw["bind"].dispose()
+
+
+def change(room: Room, row: type[Job] | type[File], row_id: UUID, **values: Any) -> None:
+    with transaction(room.factory) as session:
+        session.execute(update(row).where(row.id == row_id).values(**values))
+
+
+def messages(room: Room) -> int | None:
+    return queue.queue_length(room.settings.redis_url)
+
+
+def test_a_job_that_was_never_sent_is_sent_once(bench: Any, room: Room) -> None:
+    bench.post(send=False)
+    sweep(room)
+    sweep(room)
+    assert messages(room) == 1
+
+
+def test_a_message_that_redis_lost_is_sent_again_when_nothing_waits(bench: Any, room: Room) -> None:
+    job_id = bench.post(send=False)
+    change(room, Job, job_id, enqueued_at=func.now() - timedelta(seconds=60))
+    sweep(room)
+    assert messages(room) == 1
+
+
+def test_a_long_wait_in_the_queue_does_not_pile_up_messages(bench: Any, room: Room) -> None:
+    job_id = bench.post()
+    change(room, Job, job_id, enqueued_at=func.now() - timedelta(seconds=60))
+    sweep(room)
+    assert messages(room) == 1
+
+
+def test_only_one_worker_sweeps_at_a_time(bench: Any, room: Room) -> None:
+    bench.post(send=False)
+    with transaction(room.factory) as session:
+        assert try_lock(session, "sweep")
+        sweep(room)
+        assert messages(room) == 0
+    sweep(room)
+    assert messages(room) == 1
+
+
+def test_a_job_whose_worker_vanished_at_its_deadline_ends_and_leaves_no_files(bench: Any, room: Room) -> None:
+    job_id = bench.post(send=False)
+    past = func.now() - timedelta(seconds=1)
+    change(room, Job, job_id, state="running", attempt=1, lease_until=past, deadline_at=past)
+    with room.storage.new_writer(f"jobs/{job_id}/1/repaired.safetensors") as writer:
+        writer.commit()
+    sweep(room)
+    assert bench.job(job_id).problem["type"] == "/problems/deadline-exceeded"
+    assert bench.files_of(job_id) == set()
+
+
+def test_what_is_past_its_retention_goes_with_its_files(bench: Any, room: Room) -> None:
+    upload = bench.add_model(bench.suspect.state_dict())
+    job_id = bench.post(send=False, model=upload)
+    past = func.now() - timedelta(seconds=1)
+    change(room, Job, job_id, state="succeeded", expires_at=past)
+    change(room, File, upload, expires_at=past)
+    with room.storage.new_writer(f"jobs/{job_id}/1/repaired.safetensors") as writer:
+        writer.commit()
+    expire(room)
+    with transaction(room.factory) as session:
+        assert session.get(Job, job_id) is None
+    assert bench.files_of(job_id) == set()
+    assert not room.storage.path(f"files/{bench.tenant_id}/{upload}").exists()
