@@ -4,6 +4,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,15 @@ ROUTES = {
 
 
 @pytest.fixture(scope="session")
-def document(server: Server) -> dict[str, Any]:
-    answer: dict[str, Any] = httpx.get(f"{server.url}/openapi.json", timeout=60).raise_for_status().json()
+def anyone(server: Server) -> Iterator[httpx.Client]:
+    """A client without a key."""
+    with httpx.Client(base_url=server.url, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def document(anyone: httpx.Client) -> dict[str, Any]:
+    answer: dict[str, Any] = anyone.get("/openapi.json").raise_for_status().json()
     return answer
 
 
@@ -79,13 +87,13 @@ def test_every_post_takes_an_idempotency_key(document: dict[str, Any]) -> None:
         assert ("Idempotency-Key" in names) == (method == "post"), path
 
 
-def test_only_operation_and_problem_pages_are_open(document: dict[str, Any], server: Server) -> None:
+def test_only_operation_and_problem_pages_are_open(document: dict[str, Any], anyone: httpx.Client) -> None:
     for (method, path), operation in operations(document).items():
         is_open = operation["tags"][0] in ("operation", "problems")
         assert ("security" not in operation) == is_open, path
         if not is_open:
             address = re.sub(r"\{\w+\}", "x", path)
-            problem(httpx.request(method, f"{server.url}{address}", timeout=60), 401, "key-missing")
+            problem(anyone.request(method, address), 401, "key-missing")
 
 
 def test_every_reference_in_the_document_resolves(document: dict[str, Any]) -> None:
@@ -94,14 +102,14 @@ def test_every_reference_in_the_document_resolves(document: dict[str, Any]) -> N
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
-def test_every_problem_type_explains_itself(server: Server) -> None:
-    listed = httpx.get(f"{server.url}/problems", timeout=60).json()["items"]
+def test_every_problem_type_explains_itself(anyone: httpx.Client) -> None:
+    listed = anyone.get("/problems").json()["items"]
     slugs = {item["type"].removeprefix("/problems/") for item in listed}
     assert set(PROBLEMS) <= slugs
     for item in listed:
         assert item["meaning"].endswith(".")
         assert item["remedy"].endswith((".", "`"))
-    assert httpx.get(f"{server.url}{listed[0]['type']}").json() == listed[0]
+    assert anyone.get(listed[0]["type"]).json() == listed[0]
 
 
 def test_every_problem_that_ends_a_job_explains_itself() -> None:
@@ -116,16 +124,16 @@ def test_every_problem_that_ends_a_job_explains_itself() -> None:
     assert written <= set(CATALOGUE)
 
 
-def test_every_documented_problem_can_be_opened(document: dict[str, Any], server: Server) -> None:
+def test_every_documented_problem_can_be_opened(document: dict[str, Any], anyone: httpx.Client) -> None:
     types = set(re.findall(r"'type': '(/problems/[\w-]+)'", str(document)))
     assert len(types) > 30
     for address in types:
-        assert httpx.get(f"{server.url}{address}").status_code == 200
+        assert anyone.get(address).status_code == 200
 
 
-def test_what_does_not_exist_is_a_problem_too(server: Server, tenant: Tenant) -> None:
-    problem(httpx.get(f"{server.url}/nowhere"), 404, "not-found")
-    problem(httpx.get(f"{server.url}/problems/none"), 404, "problem-not-found")
+def test_what_does_not_exist_is_a_problem_too(anyone: httpx.Client, tenant: Tenant) -> None:
+    problem(anyone.get("/nowhere"), 404, "not-found")
+    problem(anyone.get("/problems/none"), 404, "problem-not-found")
     answer = tenant.http.put("/repair", json={})
     problem(answer, 405, "method-not-allowed")
     assert "POST" in answer.headers["allow"] or "GET" in answer.headers["allow"]
@@ -152,17 +160,15 @@ def test_no_text_in_a_body_can_break_the_store(tenant: Tenant, order: dict[str, 
     assert tenant.jobs() == 0
 
 
-def test_every_answer_is_safe_to_open_and_can_be_traced(server: Server) -> None:
+def test_every_answer_is_safe_to_open_and_can_be_traced(anyone: httpx.Client) -> None:
     for path in ("/healthz", "/nowhere", "/repair"):
-        answer = httpx.get(f"{server.url}{path}", headers={"X-Request-ID": "trace-12345"})
+        answer = anyone.get(path, headers={"X-Request-ID": "trace-12345"})
         assert answer.headers["x-content-type-options"] == "nosniff"
         assert answer.headers["x-frame-options"] == "DENY"
         assert "default-src 'none'" in answer.headers["content-security-policy"]
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["x-request-id"] == "trace-12345"
-    ids = {
-        httpx.get(f"{server.url}/healthz", headers={"X-Request-ID": "a b; c=d"}).headers["x-request-id"] for _ in "12"
-    }
+    ids = {anyone.get("/healthz", headers={"X-Request-ID": "a b; c=d"}).headers["x-request-id"] for _ in "12"}
     assert len(ids) == 2
     assert "a b; c=d" not in ids
 
@@ -178,9 +184,9 @@ def test_the_log_has_requests_but_no_secrets(server: Server, tenant: Tenant) -> 
     assert "secret:thing" not in log
 
 
-def test_the_figures_name_routes_but_no_ids(server: Server, tenant: Tenant, finished: str) -> None:
+def test_the_figures_name_routes_but_no_ids(anyone: httpx.Client, tenant: Tenant, finished: str) -> None:
     tenant.http.get(f"/repair/{finished}").raise_for_status()
-    figures = httpx.get(f"{server.url}/metrics").text
+    figures = anyone.get("/metrics").text
     assert 'modeconn_http_requests_total{method="GET",route="/repair/{job_id}",status="200"}' in figures
     assert "modeconn_jobs_accepted_total" in figures
     assert finished not in figures
