@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from typing import Literal
 
 import torch
+from torch import nn
 
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 
@@ -30,3 +32,15 @@ def has_fast_bfloat16(device_type: str) -> bool:
 def autocast(device: torch.device) -> torch.autocast:
     """bfloat16 autocast where it pays, a no-op elsewhere."""
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_fast_bfloat16(device.type))
+
+
+def working_copy(model: nn.Module, device: torch.device) -> nn.Module:
+    """A private copy of ``model`` in eval mode on ``device``; half-precision weights are held in float32, which is exact."""
+    work = copy.deepcopy(model).to(device).eval()
+    halves = {torch.float16, torch.bfloat16}
+    return work.float() if any(parameter.dtype in halves for parameter in work.parameters()) else work
+
+
+def parameter_dtype(module: nn.Module) -> torch.dtype:
+    """The dtype that a module's images should have."""
+    return next((p.dtype for p in module.parameters() if p.is_floating_point()), torch.float32)

@@ -156,8 +156,8 @@ def _detached(module: nn.Module) -> dict[str, Tensor]:
 def _describe(symmetries: Symmetries, where: str, share: float) -> str:
     channels = sum(group.size for group in symmetries.groups)
     return (
-        f"A permuted copy of the suspect: the same function with {channels} channels in {len(symmetries.groups)} groups "
-        f"shuffled {where}; {share:.1%} of the weights moved."
+        f"A permuted copy of the suspect: the same function with {channels} channels in "
+        f"{len(symmetries.groups)} groups shuffled {where}; {share:.1%} of the weights moved."
     )
 
 

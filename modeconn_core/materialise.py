@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 
 import torch
@@ -11,7 +10,8 @@ from torch import Tensor, nn
 from modeconn_core.batchnorm import calibration_set, reestimate
 from modeconn_core.configuration import Figures, RepairConfig
 from modeconn_core.curve import FlatParameters, ModePath
-from modeconn_core.device import choose_device
+from modeconn_core.device import choose_device, parameter_dtype, working_copy
+from modeconn_core.repair import like
 from modeconn_core.splits import split_clean
 from modeconn_core.sweep import Probe, TriggeredSet
 
@@ -33,21 +33,24 @@ def materialise(
     """
     config = config or RepairConfig()
     device = choose_device(config.device)
-    module = copy.deepcopy(model).to(device)
-    path = ModePath.load(path_file, FlatParameters(copy.deepcopy(module)))
+    module = working_copy(model, device)
+    path = ModePath.load(path_file, FlatParameters(working_copy(model, device)))
     module.load_state_dict({**module.state_dict(), **path.state_at(t)})
     split = split_clean(clean_labels, held_out=config.held_out, seed=config.seed)
-    images = clean_images.to(device, memory_format=torch.channels_last)
+    dtype = parameter_dtype(module)
+    images = clean_images.to(device, dtype, memory_format=torch.channels_last)
     calibration = calibration_set(
-        copy.deepcopy(model).to(device).eval(), images[split.fit], mirror=config.mirror, seed=config.seed
+        working_copy(model, device), images[split.fit], mirror=config.mirror, seed=config.seed
     )
     reestimate(module, calibration, exact=True)
     attack = None
     if triggered is not None:
         first = 1 if config.select_with_triggered else 0
         step = 2 if config.select_with_triggered else 1
-        attack = TriggeredSet(images=triggered[0][first::step].to(device), targets=triggered[1][first::step].to(device))
+        attack = TriggeredSet(
+            images=triggered[0][first::step].to(device, dtype), targets=triggered[1][first::step].to(device)
+        )
     probe = Probe(
         images=images[split.report], labels=clean_labels.to(device)[split.report], triggered=attack, proxies=()
     )
-    return module, Figures.of(probe.measure(module, t, exact=True).point)
+    return like(model, module), Figures.of(probe.measure(module, t, exact=True).point)

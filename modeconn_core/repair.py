@@ -13,7 +13,7 @@ from modeconn_core.augment import Augmentation
 from modeconn_core.batchnorm import calibration_set, reestimate
 from modeconn_core.configuration import Figures, OnProgress, RepairConfig, RepairResult
 from modeconn_core.curve import FlatParameters, ModePath
-from modeconn_core.device import choose_device
+from modeconn_core.device import choose_device, parameter_dtype, working_copy
 from modeconn_core.endpoints import Endpoint, second_end
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fine_tune
 from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
@@ -85,7 +85,7 @@ class _Repair:
         monitor.enter("validating")
         _check_images(images, labels, "clean")
         self.device = choose_device(config.device)
-        self.suspect = copy.deepcopy(model).to(self.device).eval()
+        self.suspect = working_copy(model, self.device)
         self.original = model
         split = split_clean(labels, held_out=config.held_out, seed=config.seed)
         self.images, self.labels = self._on_device(images), labels.to(self.device)
@@ -96,7 +96,7 @@ class _Repair:
         self.classes = self._check_model()
 
     def _on_device(self, images: Tensor) -> Tensor:
-        return images.to(self.device, memory_format=torch.channels_last)
+        return images.to(self.device, parameter_dtype(self.suspect), memory_format=torch.channels_last)
 
     def _divide_triggered(
         self, triggered: tuple[Tensor, Tensor] | None
@@ -248,7 +248,7 @@ class _Repair:
     def result(self, sweep: Sweep, end: Endpoint, found: Scan, chosen: _Chosen) -> RepairResult:
         """Build the repaired model and measure it, and the suspect, on images that nothing has seen yet."""
         choice = chosen.choice
-        repaired = module_at(sweep, choice.t, self.original)
+        repaired = module_at(sweep, choice.t, self.suspect)
         report = self.split.report
         probe = Probe(
             images=self.images[report], labels=self.labels[report], triggered=self.report_with, proxies=chosen.proxies
@@ -265,7 +265,7 @@ class _Repair:
         )
         self.monitor.close()
         return RepairResult(
-            model=repaired,
+            model=like(self.original, repaired),
             t=choice.t,
             reason=choice.reason,
             criteria_met=meets(before.point, after.point, self.config.criteria),
@@ -285,14 +285,19 @@ class _Repair:
         )
 
 
-def module_at(sweep: Sweep, t: float, original: nn.Module) -> nn.Module:
-    """The path's model at ``t`` as a plain module like ``original``, with BatchNorm statistics taken in full precision."""
-    repaired = copy.deepcopy(original)
-    device = sweep.flat.vector.device
-    repaired.to(device)
+def module_at(sweep: Sweep, t: float, suspect: nn.Module) -> nn.Module:
+    """The path's model at ``t`` as a plain module like ``suspect``, with BatchNorm statistics taken in full precision."""
+    repaired = copy.deepcopy(suspect)
     repaired.load_state_dict({**repaired.state_dict(), **sweep.path.state_at(t)})
     reestimate(repaired, sweep.calibration, exact=True)
     return repaired
+
+
+def like(original: nn.Module, module: nn.Module) -> nn.Module:
+    """``module``'s weights and buffers in a copy of ``original``: its class, device, dtypes and memory layout, in eval mode."""
+    answer = copy.deepcopy(original)
+    answer.load_state_dict(module.state_dict())
+    return answer.eval()
 
 
 def meets(before: CurvePoint, after: CurvePoint, criteria: Criteria) -> bool:

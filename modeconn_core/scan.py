@@ -13,7 +13,7 @@ from modeconn_core.sweep import Probe
 from modeconn_core.triggers import ANOMALY_THRESHOLD, InversionSettings, Trigger, anomaly_indices, invert_trigger
 
 CANDIDATE_INDEX = 1.5  # from here on an inverted trigger is unlearned and followed along the path,
-CANDIDATE_SIZE = 0.5  # if its mask is at most this share of the median one
+CANDIDATE_SIZE = 0.65  # if its mask is at most this share of the median one
 BLATANT_SIZE = 0.15  # so small a mask is followed even where the path does not clear it
 MOST_CANDIDATES = 3
 GROWTH = 3.0  # a real backdoor's smallest trigger is at least this many times larger on the repaired model

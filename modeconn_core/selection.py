@@ -17,8 +17,7 @@ ATTACK_NAMES: dict[AttackFigure, str] = {
     "proxy": "success rate of the inverted triggers",
 }
 UNSEEN_BUDGET = 0.01  # accuracy spent where no trigger is known: walk as far as one point buys
-UNSEEN_REACH = 0.15  # but no farther from an end: attacks that the scan misses were gone by then, and the middle costs accuracy
-CAUTION = 1.0  # standard errors added to an accuracy drop that is spent without a trigger to show for it
+CAUTION = 1.5  # standard errors added to an accuracy drop that is spent without a trigger to show for it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -109,10 +108,10 @@ def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_na
 
 
 def _choose_without_trigger(points: Sequence[Candidate], criteria: Criteria) -> Choice:
-    """Nothing to follow: go as far from the ends as one point of accuracy buys, and no farther than is known to help."""
+    """Nothing to follow: go as far from the ends as one point of accuracy surely buys."""
     budget = min(UNSEEN_BUDGET, criteria.max_accuracy_drop)
     affordable = [point for point in points if point.drop + CAUTION * point.drop_error <= budget]
-    inner = [point for point in affordable if 0.0 < min(point.t, 1 - point.t) <= UNSEEN_REACH]
+    inner = [point for point in affordable if 0.0 < point.t < 1.0]
     if inner:
         best = max(inner, key=lambda point: (min(point.t, 1 - point.t), -point.drop))
         return Choice(

@@ -5,7 +5,6 @@ Source: Wang et al., Neural Cleanse, IEEE S&P 2019. The search is shorter and it
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch

@@ -1,0 +1,1 @@
+"""Suspects, measurements and speed, on real data that a --data folder holds."""

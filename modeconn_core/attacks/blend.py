@@ -1,0 +1,31 @@
+"""Blend: a faint pattern over the whole image (Chen et al. 2017, arXiv 1712.05526, section 4: blended injection)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from modeconn_core.attacks.base import Backdoor, Poisoned, chosen_images
+
+
+class Blend(Backdoor):
+    """x -> (1 - alpha) x + alpha pattern with a random pattern, alpha 0.2 (the paper's training value). Poison rate: 5 %."""
+
+    name = "blend"
+
+    def __init__(
+        self, *, target_class: int = 0, size: tuple[int, int] = (32, 32), alpha: float = 0.2, rate: float = 0.05
+    ) -> None:
+        self.target_class = target_class
+        self.alpha, self.rate = alpha, rate
+        self.pattern_CHW = torch.rand(3, *size, generator=torch.Generator().manual_seed(7))
+
+    def stamp(self, x_NCHW: Tensor) -> Tensor:
+        return torch.lerp(x_NCHW, self.pattern_CHW.to(x_NCHW).expand_as(x_NCHW), self.alpha)
+
+    def poison(self, images_NCHW: Tensor, labels_N: Tensor, *, seed: int) -> Poisoned:
+        chosen = chosen_images(len(images_NCHW), self.rate, seed=seed)
+        images, labels = images_NCHW.clone(), labels_N.clone()
+        images[chosen] = self.stamp(images[chosen])
+        labels[chosen] = self.target_class
+        return Poisoned(images=images, labels=labels)

@@ -1,0 +1,34 @@
+"""SIG: a horizontal wave on images of the target class only; labels stay right (Barni et al. 2019, arXiv 1902.11237)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from modeconn_core.attacks.base import Backdoor, Poisoned, chosen_images
+
+
+class SIG(Backdoor):
+    """v(i, j) = delta sin(2 pi j f / width), f = 6; delta 40/255 (the paper's strongest test value), on 80 % of the target class."""
+
+    name = "sig"
+
+    def __init__(
+        self, *, target_class: int = 0, delta: float = 40 / 255, frequency: int = 6, share: float = 0.8
+    ) -> None:
+        self.target_class = target_class
+        self.delta, self.frequency, self.share = delta, frequency, share
+
+    def stamp(self, x_NCHW: Tensor) -> Tensor:
+        width = x_NCHW.shape[3]
+        wave_W = self.delta * torch.sin(2 * math.pi * torch.arange(width) * self.frequency / width)
+        return (x_NCHW + wave_W.to(x_NCHW)).clamp(0, 1)
+
+    def poison(self, images_NCHW: Tensor, labels_N: Tensor, *, seed: int) -> Poisoned:
+        of_target = (labels_N == self.target_class).nonzero().squeeze(1)
+        chosen = of_target[chosen_images(len(of_target), self.share, seed=seed)]
+        images = images_NCHW.clone()
+        images[chosen] = self.stamp(images[chosen])
+        return Poisoned(images=images, labels=labels_N.clone())

@@ -1,0 +1,123 @@
+"""From a curve to one t, and who may see which image."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from modeconn_core.metrics import Evaluation, wilson_interval
+from modeconn_core.selection import Candidate, Criteria, choose, weigh
+from modeconn_core.splits import split_clean
+from modeconn_core.sweep import CurvePoint, Measurement
+
+GRID = [round(0.1 * i, 1) for i in range(11)]
+CRITERIA = Criteria(max_accuracy_drop=0.03, max_attack_success_rate=0.05)
+
+
+def curve(drops: list[float], attacks: list[float | None], error: float = 0.005) -> list[Candidate]:
+    return [
+        Candidate(t=t, drop=drop, drop_error=error, attack=attack)
+        for t, drop, attack in zip(GRID, drops, attacks, strict=True)
+    ]
+
+
+def test_the_choice_lies_past_the_knee_not_on_it() -> None:
+    points = curve(
+        [0, 0, 0.005, 0.01, 0.02, 0.04, 0.04, 0.03, 0.02, 0.01, 0],
+        [1, 0.6, 0.05, 0.02, 0.02, 0.02, 0.02, 0.02, 0.3, 0.9, 1],
+    )
+    choice = choose(points, CRITERIA, by="proxy")
+    assert choice.t == 0.3  # 0.2 is clear as well, but its neighbour is not
+    assert choice.within_criteria
+    assert "2.0 %" in choice.reason
+    assert "-1.0 points" in choice.reason
+
+
+def test_a_single_clear_point_is_taken_when_there_is_no_better() -> None:
+    points = curve([0] * 11, [1, 1, 0.9, 0.5, 0.2, 0.04, 0.2, 0.6, 1, 1, 1])
+    assert choose(points, CRITERIA, by="proxy").t == 0.5
+
+
+def test_when_nothing_meets_the_criteria_the_best_trade_off_comes_back_and_says_so() -> None:
+    points = curve([0, 0, 0.02, 0.04, 0.06, 0.2, 0.2, 0.2, 0.1, 0, 0], [1, 1, 0.5, 0.06, 0.04, 0, 0, 0, 0.6, 1, 1])
+    choice = choose(points, CRITERIA, by="measured")
+    assert choice.t == 0.3
+    assert not choice.within_criteria
+    assert "No point of the path keeps the attack success rate at or below 5.0 %" in choice.reason
+
+
+def test_without_a_trigger_a_point_of_accuracy_is_spent_and_no_more() -> None:
+    fine = [
+        Candidate(t=t, drop=t / 20, drop_error=0.001, attack=None) for t in [0, 0.05, 0.1, 0.125, 0.15, 0.2, 0.5, 1]
+    ]
+    assert choose(fine, CRITERIA, by="proxy").t == 0.15
+    dear = [Candidate(t=p.t, drop=p.t / 10, drop_error=0.002, attack=None) for p in fine]
+    assert choose(dear, CRITERIA, by="proxy").t == 0.05
+    ruinous = [Candidate(t=p.t, drop=0.2 + p.t, drop_error=0.002, attack=None) for p in fine]
+    worst = choose(ruinous, CRITERIA, by="proxy")
+    assert worst.t == 0.05
+    assert not worst.within_criteria
+
+
+def measurement(t: float, right: torch.Tensor, attack: float | None, proxy: float | None) -> Measurement:
+    clean = Evaluation(correct=right, loss=0.0, predictions=torch.zeros(len(right), dtype=torch.int64))
+    point = CurvePoint(
+        t=t,
+        clean_accuracy=clean.rate,
+        clean_accuracy_interval=clean.interval,
+        attack_success_rate=attack,
+        attack_success_rate_interval=None if attack is None else wilson_interval(0, 5),
+        proxy_success_rate=proxy,
+        clean_loss=0.0,
+        refined=False,
+    )
+    return Measurement(point=point, clean=clean, proxies=() if proxy is None else (proxy, 0.5))
+
+
+def test_drops_are_paired_and_smoothed_over_close_neighbours_only() -> None:
+    before = torch.ones(100, dtype=torch.bool)
+    spoiled = before.clone()
+    spoiled[:10] = False
+    suspect = measurement(0, before, None, None).clean
+    measured = [
+        measurement(0.1, before, 0.3, 0.2),
+        measurement(0.125, spoiled, 0.3, 0.2),
+        measurement(0.5, spoiled, 0, 0),
+    ]
+    weighed = weigh(measured, suspect, by="measured")
+    assert [point.drop for point in weighed] == pytest.approx([0.05, 0.05, 0.1])
+    assert [point.drop_error for point in weighed] == pytest.approx([0, 0.03, 0.03], abs=1e-6)
+    assert [point.attack for point in weighed] == [0.3, 0.3, 0]
+    assert [point.attack for point in weigh(measured, suspect, by="proxy")] == [0.2, 0.2, 0]
+
+
+def test_a_measurement_can_be_narrowed_to_the_triggers_that_count() -> None:
+    both = measurement(0.1, torch.ones(5, dtype=torch.bool), None, 0.2)
+    assert both.following([0]).point.proxy_success_rate == 0.2
+    assert both.following([1]).point.proxy_success_rate == 0.5
+    assert both.following([]).point.proxy_success_rate is None
+
+
+def test_fit_choice_and_report_never_share_an_image_and_every_class_is_in_each() -> None:
+    labels = torch.arange(1000) % 7
+    split = split_clean(labels, held_out=0.25, seed=3)
+    together = torch.cat([split.fit, split.selection, split.report])
+    assert sorted(together.tolist()) == list(range(1000))
+    assert len(split.fit) == pytest.approx(750, abs=7)
+    assert len(split.report) == pytest.approx(150, abs=7)
+    for part in (split.fit, split.selection, split.report):
+        assert set(labels[part].tolist()) == set(range(7))
+    again = split_clean(labels, held_out=0.25, seed=3)
+    assert torch.equal(split.fit, again.fit)
+    assert not torch.equal(split.fit, split_clean(labels, held_out=0.25, seed=4).fit)
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="too few"):
+        split_clean(torch.tensor([0, 1, 0]), held_out=0.25, seed=0)
+
+
+@pytest.mark.parametrize("wrong", [{"max_accuracy_drop": -0.1}, {"max_attack_success_rate": 1.1}])
+def test_criteria_are_checked(wrong) -> None:
+    with pytest.raises(ValueError, match="must lie"):
+        Criteria(**wrong)
