@@ -161,8 +161,8 @@ def _report(probe: _Probe, dropped: int, groups: tuple[Group, ...]) -> str:
     channels, share = channels_and_share(groups, shapes)
     streams = sum(group.residual for group in groups)
     return (
-        f"{len(groups)} groups of interchangeable channels, {streams} of them along residual streams, {channels} channels "
-        f"in tensors that hold {share:.1%} of the weights{suffix}."
+        f"{len(groups)} groups of interchangeable channels, {streams} of them along residual streams: "
+        f"{channels} channels, in tensors that hold {share:.1%} of the weights{suffix}."
     )
 
 
