@@ -4,7 +4,7 @@ import logging
 import time
 from dataclasses import dataclass
 from enum import StrEnum
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from sqlalchemy.exc import InterfaceError, OperationalError
@@ -139,7 +139,7 @@ class Watch:
     def _wait(self) -> None:
         """Until the child says something or dies, the worker leaves, or a duty is due."""
         due = min(self._next_beat, self._next_progress) if self._progress else self._next_beat
-        heard = [self._child.messages, self._child.sentinel, self._stop.fileno()]
+        heard: list[Connection | int] = [self._child.messages, self._child.sentinel, self._stop.fileno()]
         wait(heard, timeout=max(0.0, due - time.monotonic()))
 
 

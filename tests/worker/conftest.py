@@ -99,6 +99,11 @@ class Bench:
     suspect: nn.Module
     folder: Path
     workers: list[WorkerProcess] = field(default_factory=list)
+    classes = CLASSES
+
+    @staticmethod
+    def images(count: int, seed: int = 3) -> tuple[np.ndarray, np.ndarray]:
+        return coloured_images(count, seed)
 
     def start_worker(self) -> WorkerProcess:
         log = self.folder / f"worker-{len(self.workers)}.log"
@@ -151,6 +156,7 @@ class Bench:
         steps: int = 4,
         model: UUID | None = None,
         clean: UUID | None = None,
+        triggered: UUID | None = None,
         deadline: timedelta = timedelta(hours=1),
         send: bool = True,
         **request: Any,
@@ -174,6 +180,7 @@ class Bench:
                 request=body,
                 suspect_file_id=model,
                 clean_file_id=clean,
+                triggered_file_id=triggered,
                 labels={},
                 seed=7,
                 deadline=deadline,

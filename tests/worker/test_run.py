@@ -7,7 +7,6 @@ from uuid import UUID
 
 import pytest
 import torch
-from safetensors import safe_open
 from safetensors.torch import load_file
 
 STAGES = ["validating", "scanning", "preparing_ends", "fitting_path", "sweeping", "selecting", "exporting"]
@@ -65,41 +64,3 @@ def test_a_job_without_a_message_is_found_by_the_sweep(bench: Any) -> None:
     job_id = bench.post(send=False)
     bench.start_worker()
     assert bench.wait_for_end(job_id).state == "succeeded"
-
-
-def test_the_repaired_file_has_the_upload_s_keys_order_dtypes_and_shapes(bench: Any) -> None:
-    state = {
-        name: tensor.half() if tensor.is_floating_point() else tensor
-        for name, tensor in bench.suspect.state_dict().items()
-    }
-    upload = bench.add_model(state, prefix="module.")
-    bench.start_worker()
-    job_id = bench.post(model=upload)
-    job = bench.wait_for_end(job_id)
-    assert job.state == "succeeded", job.problem
-    with (
-        safe_open(bench.storage.root / f"files/{bench.tenant_id}/{upload}/canonical.safetensors", "pt") as before,
-        safe_open(bench.storage.path(bench.artifacts(job_id)["repaired.safetensors"].path), "pt") as after,
-    ):
-
-        def layout(file: Any) -> list[tuple[str, str, list[int]]]:
-            slices = {name: file.get_slice(name) for name in file.offset_keys()}
-            return [(name, part.get_dtype(), part.get_shape()) for name, part in slices.items()]
-
-        assert layout(after) == layout(before)
-
-
-def test_a_wrong_class_order_is_answered_with_the_right_one(bench: Any) -> None:
-    bench.start_worker()
-    job = bench.wait_for_end(bench.post(classes=["green", "red", "blue"]))
-    assert job.state == "failed"
-    assert job.problem["type"] == "/problems/suspect-accuracy-too-low"
-    assert job.problem["suggestions"][0]["value"]["classes"] == ["blue", "green", "red"]
-    assert bench.files_of(job.id) == set()
-
-
-def test_low_accuracy_can_be_accepted_and_is_then_a_warning(bench: Any) -> None:
-    bench.start_worker()
-    job = bench.wait_for_end(bench.post(classes=["green", "red", "blue"], accept_low_accuracy=True))
-    assert job.state == "succeeded", job.problem
-    assert any("blue" in warning for warning in job.result["warnings"])

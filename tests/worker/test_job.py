@@ -1,0 +1,88 @@
+"""What a job's child does, called directly: the messages it sends, the files it writes, the problems it raises."""
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+from safetensors import safe_open
+
+from modeconn_core.architectures.registry import plugins
+from store.database import transaction
+from store.tables import Job
+from worker import job
+from worker.holding import repair_spec
+from worker.problems import JobProblem
+
+WRONG_ORDER = ["green", "red", "blue"]
+
+
+@pytest.fixture
+def run(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """Runs a posted job's work in this process; returns what it ends with and the messages on the way."""
+    monkeypatch.syspath_prepend(bench.environment["PYTHONPATH"])
+    plugins.cache_clear()
+
+    def run(job_id: UUID) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        with transaction(bench.factory) as session:
+            spec = repair_spec(session, session.get_one(Job, job_id), bench.settings)
+        messages: list[dict[str, Any]] = []
+        return job.run(spec, messages.append), messages
+
+    yield run
+    plugins.cache_clear()
+
+
+def test_the_repaired_file_has_the_upload_s_keys_order_dtypes_and_shapes(bench: Any, run: Any) -> None:
+    state = bench.suspect.state_dict()
+    halves = {name: tensor.half() if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+    upload = bench.add_model(halves, prefix="module.")
+    ended, _ = run(bench.post(model=upload, send=False))
+    path = next(one["path"] for one in ended["artifacts"] if one["name"] == "repaired.safetensors")
+    before = bench.storage.root / f"files/{bench.tenant_id}/{upload}/canonical.safetensors"
+    assert layout(bench.storage.path(path)) == layout(before)
+
+
+def layout(path: Any) -> list[tuple[str, str, list[int]]]:
+    with safe_open(path, "pt") as file:
+        slices = {name: file.get_slice(name) for name in file.offset_keys()}
+        return [(name, part.get_dtype(), part.get_shape()) for name, part in slices.items()]
+
+
+def test_a_wrong_class_order_is_answered_with_a_statement_that_works(bench: Any, run: Any) -> None:
+    with pytest.raises(JobProblem) as refused:
+        run(bench.post(classes=WRONG_ORDER, send=False))
+    assert refused.value.body["type"] == "/problems/suspect-accuracy-too-low"
+    better = refused.value.body["suggestions"][0]["value"]
+    preprocessing = {name: better[name] for name in ("mean", "std", "channels")} | {"size": None}
+    ended, _ = run(bench.post(classes=better["classes"], preprocessing=preprocessing, send=False))
+    assert ended["result"]["before"]["clean_accuracy"] == 1.0
+
+
+def test_low_accuracy_can_be_accepted_and_is_then_a_warning(bench: Any, run: Any) -> None:
+    ended, messages = run(bench.post(classes=WRONG_ORDER, accept_low_accuracy=True, send=False))
+    assert any("class order" in warning for warning in ended["result"]["warnings"])
+    assert any(message["kind"] == "warning" for message in messages)
+
+
+def test_triggered_images_are_measured_with_the_folder_s_class_as_the_target(bench: Any, run: Any) -> None:
+    images, labels = bench.images(12)
+    said = bench.add_images("triggered", images, (labels + 1) % 3, bench.classes)
+    ended, _ = run(bench.post(triggered=said, send=False))
+    before = ended["result"]["before"]
+    assert (before["clean_accuracy"], before["attack_success_rate"]) == (1.0, 0.0)
+
+
+def test_weights_of_another_architecture_are_refused_by_tensor(bench: Any, run: Any) -> None:
+    state = bench.suspect.state_dict()
+    del state["classifier.bias"]
+    with pytest.raises(JobProblem, match=r"classifier\.bias"):
+        run(bench.post(model=bench.add_model(state), send=False))
+
+
+def test_too_few_images_are_a_problem_and_not_a_crash(bench: Any, run: Any) -> None:
+    images, labels = bench.images(6)
+    clean = bench.add_images("clean", images, labels, bench.classes)
+    with pytest.raises(JobProblem, match="too few") as refused:
+        run(bench.post(clean=clean, send=False))
+    assert refused.value.body["type"] == "/problems/input-not-usable"
