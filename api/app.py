@@ -6,6 +6,7 @@ import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from importlib.metadata import version
 from types import FrameType
 
 import anyio
@@ -56,7 +57,15 @@ def create_app() -> FastAPI:
                 yield
         log("api stopped")
 
-    app = FastAPI(title="ModeConn", version="0.1.0", description=_DESCRIPTION, openapi_tags=_TAGS, lifespan=lifespan)
+    app = FastAPI(
+        title="ModeConn",
+        version=version("modeconn"),
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
     for router in (files, repair, events, selections, downloads, keys, explain, health):
         app.include_router(router)
     app.add_middleware(Observe, metrics=metrics)

@@ -5,6 +5,7 @@ import logging
 import re
 import time
 import uuid
+from http import HTTPMethod
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -86,7 +87,7 @@ class Observe:
 
     def _record(self, exchange: "Exchange") -> None:
         route = exchange.route()
-        method, seconds = exchange.scope["method"], time.perf_counter() - exchange.started
+        method, seconds = exchange.method(), time.perf_counter() - exchange.started
         self.metrics.requests.labels(method, route, str(exchange.status or 499)).inc()
         self.metrics.seconds.labels(method, route).observe(seconds)
         log(
@@ -114,6 +115,11 @@ class Exchange:
         self._send = send
         self.started = time.perf_counter()
         self.status: int | None = None
+
+    def method(self) -> str:
+        """The method; one that HTTP does not know gets no label of its own."""
+        method = self.scope["method"]
+        return str(method) if method in HTTPMethod.__members__ else "OTHER"
 
     def route(self) -> str:
         """The route's template, so that ids do not become labels; `-` where no route was found."""

@@ -57,7 +57,10 @@ _REQUEST = {
         "`Content-Range` says how long the file is.",
     ),
     "not-found": _kind(
-        404, "There is nothing at this address", "No route has this path.", "See /docs for the routes that exist."
+        404,
+        "There is nothing at this address",
+        "No route has this path.",
+        "See /openapi.json for the routes that exist.",
     ),
     "method-not-allowed": _kind(
         405,

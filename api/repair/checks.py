@@ -1,6 +1,7 @@
 """Everything about a repair request that can be checked without opening a file: each check is one refusal."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -32,7 +33,7 @@ def class_names(clean: Mapping[str, Any], given: list[str] | None) -> list[str]:
     ids = [item for item in found if isinstance(item, int)]
     if given is None:
         return [str(index) for index in range(max(ids) + 1)] if ids else [str(name) for name in found]
-    twice = sorted({name for name in given if given.count(name) > 1}) if len(set(given)) < len(given) else []
+    twice = sorted(name for name, times in Counter(given).items() if times > 1)
     if twice:
         raise ApiError("classes-do-not-match", f"`classes` names {_list(twice)} more than once.", twice=twice)
     if ids and max(ids) >= len(given):
@@ -54,10 +55,8 @@ def class_names(clean: Mapping[str, Any], given: list[str] | None) -> list[str]:
 
 def check_triggered(clean: Mapping[str, Any], triggered: Mapping[str, Any], classes: Sequence[str]) -> None:
     """The triggered set must be of the clean set's classes and shape."""
-    wanted = triggered["classes"]
-    unknown = [
-        name for name in wanted if (name >= len(classes) if isinstance(name, int) else str(name) not in set(classes))
-    ]
+    known: set[str | int] = {*classes, *range(len(classes))}
+    unknown = [name for name in triggered["classes"] if name not in known]
     if unknown:
         raise ApiError(
             "triggered-class-unknown",

@@ -186,9 +186,12 @@ def test_the_log_has_requests_but_no_secrets(server: Server, tenant: Tenant) -> 
 
 def test_the_figures_name_routes_but_no_ids(anyone: httpx.Client, tenant: Tenant, finished: str) -> None:
     tenant.http.get(f"/repair/{finished}").raise_for_status()
+    anyone.request("MADEUP", "/repair")
     figures = anyone.get("/metrics").text
     assert 'modeconn_http_requests_total{method="GET",route="/repair/{job_id}",status="200"}' in figures
     assert "modeconn_jobs_accepted_total" in figures
+    assert 'method="OTHER"' in figures
+    assert "MADEUP" not in figures
     assert finished not in figures
     assert str(tenant.id) not in figures
 
