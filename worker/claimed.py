@@ -19,7 +19,7 @@ class Claimed(ABC):
     """One attempt at a job or a selection.
 
     Every method that writes is one transaction under the fence, and raises StaleFence when another attempt holds the
-    thing by now. The methods with an empty body are for jobs alone: a selection has no history, cancel or deadline.
+    thing by now. The methods with an empty body are for jobs alone: a selection has no history and no cancel.
     """
 
     @property
@@ -44,6 +44,10 @@ class Claimed(ABC):
         """End it as failed."""
 
     @abstractmethod
+    def out_of_time(self) -> None:
+        """End it as failed at its deadline, as `renew` said."""
+
+    @abstractmethod
     def lost(self, reason: str) -> None:
         """The attempt came to nothing and counts: leave it to the next one, or fail after the last."""
 
@@ -66,6 +70,3 @@ class Claimed(ABC):
 
     def cancelled(self) -> None:  # noqa: B027
         """End it as cancelled, as `renew` said."""
-
-    def out_of_time(self) -> None:  # noqa: B027
-        """End it as failed at its deadline, as `renew` said."""

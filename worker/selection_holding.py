@@ -1,6 +1,7 @@
 """A claimed selection (another t of a finished job), as its worker holds it: fenced like a job, short and silent."""
 
 import logging
+import time
 from typing import Any, Self
 from uuid import UUID
 
@@ -10,10 +11,10 @@ from store import queue, selections
 from store.database import transaction
 from store.jobs import Job, NewArtifact
 from store.tables import Artifact, Selection
+from worker import problems
 from worker.child import SELECT, Child, Message
 from worker.claimed import Claimed, Order
 from worker.holding import repair_spec
-from worker.problems import attempts_exhausted
 from worker.room import Room
 from worker.spec import PATH_FILE, SelectionSpec
 
@@ -27,6 +28,7 @@ class SelectionHolding(Claimed):
         self._room = room
         self._selection = selection
         self._spec = spec
+        self._claimed_at = time.monotonic()
         self._fence: dict[str, Any] = {"selection_id": selection.id, "attempt": selection.attempt}
 
     @classmethod
@@ -64,7 +66,11 @@ class SelectionHolding(Claimed):
 
     def renew(self) -> Order:
         self._lease(self._room.settings.lease_seconds)
-        return Order.GO_ON
+        too_long = time.monotonic() - self._claimed_at > self._room.settings.job_deadline_seconds
+        return Order.DEADLINE if too_long else Order.GO_ON
+
+    def out_of_time(self) -> None:
+        self.fail(problems.problem("deadline-exceeded", "The selection ran out of time", "Ask for this t again."))
 
     def finish(self, message: Message) -> None:
         [artifact] = message["artifacts"]
@@ -80,7 +86,7 @@ class SelectionHolding(Claimed):
 
     def lost(self, reason: str) -> None:
         if self._selection.attempt >= self._room.settings.max_attempts:
-            self.fail(attempts_exhausted(self._selection.attempt, reason))
+            self.fail(problems.attempts_exhausted(self._selection.attempt, reason))
             return
         log.warning("%s: lost, to be tried again: %s", self.label, reason)
         self.release()

@@ -64,6 +64,9 @@ def _watch(claimed: Claimed, room: Room) -> Ending:
     try:
         watch = Watch(claimed, child, heartbeat_seconds=room.settings.heartbeat_seconds, stop=room.stop)
         return watch.run()
+    except Exception as error:  # a fault of ours must cost the attempt, not hold the job until its lease runs out
+        log.exception("%s: the watch failed", claimed.label)
+        return Ending(How.INTERRUPTED, {"reason": f"The worker failed to follow it ({type(error).__name__})."})
     finally:
         child.kill()
 
