@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ MODECONN = [sys.executable, "-m", "client.cli"]
 CLASSES = ("circle", "square", "stripes")
 TARGET = 0
 SIDE = 16
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "MODECONN_THREADS": "1", "MODECONN_DEVICE": "cpu"}
 
 
 @dataclass
@@ -35,7 +37,7 @@ class Serve:
 
     data: Path
     process: subprocess.Popen[str] | None = None
-    environment: dict[str, str] = field(default_factory=lambda: {**os.environ, "OMP_NUM_THREADS": "1"})
+    environment: dict[str, str] = field(default_factory=lambda: {**os.environ, **ONE_THREAD})
 
     def start(self) -> None:
         """Starts it and waits for the line that says it is ready."""
@@ -77,12 +79,16 @@ class Serve:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    """Not started yet; ended after the test whatever happened."""
-    service = Serve(tmp_path / "data")
-    yield service
-    if service.process is not None and service.process.poll() is None:
-        service.end(signal.SIGTERM)
+def serve() -> Iterator[Serve]:
+    """Not started yet; ended after the test whatever happened.
+
+    Not under tmp_path: pytest closes that for other accounts at every start, and as root Postgres runs under its own.
+    """
+    with tempfile.TemporaryDirectory(prefix="modeconn-e2e-", ignore_cleanup_errors=True) as folder:
+        service = Serve(Path(folder) / "data")
+        yield service
+        if service.process is not None and service.process.poll() is None:
+            service.end(signal.SIGTERM)
 
 
 @pytest.fixture

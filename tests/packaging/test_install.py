@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -72,18 +73,9 @@ def test_a_python_that_does_not_run_or_is_too_new_is_passed_over(tmp_path):
     fake(path / "python3.12", "echo 'pyenv: python3.12: command not found' >&2; exit 127")
     fake(path / "python3", f'exec {base} -c "raise SystemExit(1)"')  # as a 3.13 would answer
     # The one that suits writes down that it was asked for a venv, and makes a folder that passes for one.
-    fake(
-        path / "python",
-        f"""
-        if [ "$1 $2" = "-m venv" ]; then
-            echo "$@" >> {tmp_path}/asked
-            {shutil.which("mkdir")} -p {venv}/bin
-            printf '#!/bin/sh\\nexec {sys.executable} "$@"\\n' > {venv}/bin/python
-            {shutil.which("chmod")} +x {venv}/bin/python
-        else
-            exec {base} "$@"
-        fi""",
-    )
+    fake(tmp_path / "stub", f'exec {shlex.quote(sys.executable)} "$@"')
+    making = f'echo "$@" >> {tmp_path}/asked; mkdir -p {venv}/bin; cp {tmp_path}/stub {venv}/bin/python'
+    fake(path / "python", f'if [ "$1 $2" = "-m venv" ]; then PATH=/usr/bin:/bin; {making}; else exec {base} "$@"; fi')
 
     def asked() -> list[str]:
         return (tmp_path / "asked").read_text().splitlines()
