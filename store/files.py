@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, exists, func, or_, select, update
+from sqlalchemy import func, or_, select, update
 from sqlalchemy.orm import Session
 
 from store.database import flush_and_read
@@ -48,13 +48,11 @@ def create_file(
 
 
 def get_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> File | None:
-    """The file, or None when it is missing, deleted, expired or somebody else's.
-
-    A file that a job still needs does not expire before that job has ended.
-    """
-    alive = or_(File.expires_at > func.now(), _in_use())
+    """The file, or None when it is missing, deleted, expired or somebody else's."""
     return session.scalar(
-        select(File).where(File.id == file_id, File.tenant_id == tenant_id, File.deleted_at.is_(None), alive)
+        select(File).where(
+            File.id == file_id, File.tenant_id == tenant_id, File.deleted_at.is_(None), File.expires_at > func.now()
+        )
     )
 
 
@@ -67,7 +65,9 @@ def delete_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> bool:
     )
     if file is None:
         return False
-    user = session.scalar(select(Job.id).where(Job.tenant_id == tenant_id, IS_ACTIVE, _names(file_id)).limit(1))
+    roles = (Job.suspect_file_id, Job.clean_file_id, Job.triggered_file_id, Job.second_file_id)
+    reads_it = or_(*(column == file_id for column in roles))
+    user = session.scalar(select(Job.id).where(Job.tenant_id == tenant_id, IS_ACTIVE, reads_it).limit(1))
     if user is not None:
         raise FileInUse(file_id, user)
     file.deleted_at = func.clock_timestamp()
@@ -76,10 +76,10 @@ def delete_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> bool:
 
 
 def expire(session: Session, *, limit: int = BATCH) -> Sequence[UUID]:
-    """Mark files whose time has passed and that no job needs as deleted."""
+    """Mark files whose time has passed as deleted. None of them is in use: `create_job` prolongs a file's life."""
     over = (
         select(File.id)
-        .where(File.deleted_at.is_(None), File.expires_at <= func.now(), ~_in_use())
+        .where(File.deleted_at.is_(None), File.expires_at <= func.now())
         .order_by(File.expires_at)
         .limit(limit)
         .with_for_update(skip_locked=True, key_share=True)
@@ -111,14 +111,3 @@ def mark_purged(session: Session, *, file_id: UUID) -> None:
         .values(canonical_path=None)
         .execution_options(synchronize_session=False)
     )
-
-
-def _names(file_id: ColumnElement[UUID] | UUID) -> ColumnElement[bool]:
-    """The job reads this file."""
-    columns = (Job.suspect_file_id, Job.clean_file_id, Job.triggered_file_id, Job.second_file_id)
-    return or_(*(column == file_id for column in columns))
-
-
-def _in_use() -> ColumnElement[bool]:
-    """A job that has not ended reads the file."""
-    return exists().where(Job.tenant_id == File.tenant_id, IS_ACTIVE, _names(File.id.expression))

@@ -112,7 +112,7 @@ class Job(Base):
     __table_args__ = (
         _one_of("state", STATES),
         _one_of("stage", STAGES),
-        # listing; the second one also finds a tenant's queued jobs (its limit) and active ones (files in use)
+        # listing; the second one also finds a tenant's queued jobs (its limit)
         Index("ix_jobs_tenant_created", "tenant_id", text("created_at DESC"), text("id DESC")),
         Index("ix_jobs_tenant_state_created", "tenant_id", "state", text("created_at DESC"), text("id DESC")),
         # the queue: position, what to send (again), what ran out of time
@@ -120,6 +120,15 @@ class Job(Base):
         Index("ix_jobs_queue_sent", "enqueued_at", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_queue_deadline", "deadline_at", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_lease", "lease_until", postgresql_where=text("state IN ('running', 'cancelling')")),
+        # is a file in use?
+        *(
+            Index(
+                f"ix_jobs_active_{column}",
+                column,
+                postgresql_where=text("state IN ('queued', 'running', 'cancelling')"),
+            )
+            for column in ("suspect_file_id", "clean_file_id", "triggered_file_id", "second_file_id")
+        ),
         Index("ix_jobs_expiring", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     )
 

@@ -125,6 +125,14 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["triggered_file_id"], ["files.id"], name=op.f("fk_jobs_triggered_file_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_jobs")),
     )
+    for column in ("suspect_file_id", "clean_file_id", "triggered_file_id", "second_file_id"):
+        op.create_index(
+            f"ix_jobs_active_{column}",
+            "jobs",
+            [column],
+            unique=False,
+            postgresql_where=sa.text("state IN ('queued', 'running', 'cancelling')"),
+        )
     op.create_index(
         "ix_jobs_expiring", "jobs", ["expires_at"], unique=False, postgresql_where=sa.text("expires_at IS NOT NULL")
     )

@@ -75,19 +75,3 @@ def test_expired_files_are_unknown_and_then_marked(factory, make_file, get):
         assert files.expire(session) == [old]
         assert files.expire(session) == []
     assert get(new) is not None
-
-
-def test_a_file_does_not_expire_under_a_job(factory, tenant_id, make_file, make_job, get):
-    file_id = make_file("clean")
-    job = make_job(clean_file_id=file_id, deadline=timedelta(days=1), retention=timedelta(days=1))
-    with transaction(factory) as session:
-        file = session.get(files.File, file_id)
-        file.expires_at = job.created_at
-    with transaction(factory) as session:
-        assert files.expire(session) == []
-    assert get(file_id) is not None
-    with transaction(factory) as session:
-        jobs.request_cancel(session, tenant_id=tenant_id, job_id=job.id)
-    assert get(file_id) is None
-    with transaction(factory) as session:
-        assert files.expire(session) == [file_id]

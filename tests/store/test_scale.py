@@ -15,7 +15,8 @@ FILL_FILES = """
 INSERT INTO files (id, tenant_id, kind, name, bytes, sha256, canonical_path, canonical_sha256, facts, expires_at,
                    deleted_at)
 SELECT gen_random_uuid(), :tenant, 'clean', 'x', 1, 'x', CASE WHEN n % 2 = 0 THEN 'x' END, 'x', '{}',
-       now() + interval '1 day', CASE WHEN n % 2 = 1 THEN now() END
+       now() + CASE WHEN n % 5000 = 0 THEN interval '-1 day' ELSE interval '1 day' END,
+       CASE WHEN n % 2 = 1 THEN now() END
 FROM generate_series(1, :rows) AS n
 """
 FILL_JOBS = """
@@ -121,7 +122,7 @@ def test_no_query_grows_with_the_number_of_rows(
         "settle": lambda session: jobs.settle_overdue(session, max_attempts=3),
         "due": lambda session: jobs.due_jobs(session, older_than_seconds=600, limit=50),
         "expired jobs": lambda session: jobs.expired_jobs(session),
-        "expired files": lambda session: files.expire(session),
+        "expired files": lambda session: files.expire(session, limit=5),
         "purgeable files": lambda session: files.purgeable(session),
         "delete file": lambda session: files.delete_file(session, tenant_id=tenant_id, file_id=spare),
     }
