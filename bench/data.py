@@ -38,7 +38,7 @@ def normalise(x_NCHW: Tensor) -> Tensor:
 
 
 def cifar10(data: Path, split: str) -> Images:
-    """``split`` 'train' or 'test' out of ``data``/cifar10.tar.xz; names are sorted, so that an index means one image."""
+    """``split`` 'train' or 'test' out of ``data``/cifar10.tar.xz; names are sorted, so an index means one image."""
     cached = CACHE / f"cifar10-{split}.npz"
     if not cached.exists():
         CACHE.mkdir(exist_ok=True)

@@ -24,7 +24,10 @@ def percent(rate: float | None) -> str:
 
 
 def row(name: str, data: Path, test: Images, *, images: int, seed: int) -> dict[str, Any]:
-    """Repair one suspect without showing it any triggered image; every figure is on the held-out half of the test images."""
+    """Repair one suspect without showing it any triggered image.
+
+    Every figure is on the held-out half of the test images.
+    """
     order = torch.randperm(len(test.labels), generator=torch.Generator().manual_seed(1000 + seed))
     clean, held_out = order[:images], order[-HELD_OUT:]
     suspect, attack = trained(name, data, seed=seed), attack_named(name)

@@ -1,4 +1,7 @@
-"""What a step of the path's fit costs beside a plain SGD step: same model, batch and precision, interleaved in one run."""
+"""What a step of the path's fit costs beside a plain SGD step.
+
+Both have the same model, batch and precision, and are interleaved in one run.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Trains a suspect on poisoned CIFAR-10 and keeps it in bench/cache: python -m bench.suspects --data DIR --attack blend."""
+"""Trains a suspect on poisoned CIFAR-10 and keeps it in bench/cache.
+
+python -m bench.suspects --data DIR --attack blend
+"""
 
 from __future__ import annotations
 
@@ -98,7 +101,8 @@ def main() -> None:
     accuracy, success = figures(model, attack_named(arguments.attack), test, torch.arange(len(test.labels)))
     attacked = "" if success is None else f", attack success rate {success:.4f}"
     print(
-        f"{arguments.attack} (seed {arguments.seed}): accuracy {accuracy:.4f}{attacked} on {len(test.labels)} test images"
+        f"{arguments.attack} (seed {arguments.seed}): "
+        f"accuracy {accuracy:.4f}{attacked} on {len(test.labels)} test images"
     )
 
 

@@ -1,4 +1,6 @@
-"""Makes examples/cifar10: trains the suspect on poisoned data and writes its files and card. Not run by the demo or the tests.
+"""Makes examples/cifar10: trains the suspect on poisoned data and writes its files and card.
+
+Not run by the demo or the tests.
 
 python examples/build_example.py --data DIR        # DIR holds cifar10.tar.xz (JPEG files); about 8 minutes on 2 cores
 """

@@ -1,4 +1,7 @@
-"""Batched augmentation on the device: crop, mirror, cutout, mixup. Draws come from a generator, so they can be repeated."""
+"""Batched augmentation on the device: crop, mirror, cutout, mixup.
+
+Draws come from a generator, so they can be repeated.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,10 @@ def uniform(n: int, generator: torch.Generator, device: torch.device) -> Tensor:
 
 
 def random_crop_and_mirror(x_BCHW: Tensor, *, padding: int, mirror: bool, generator: torch.Generator) -> Tensor:
-    """Shift every image by up to ``padding`` pixels (zeros come in) and mirror half of them; one gather for the batch."""
+    """Shift every image by up to ``padding`` pixels (zeros come in) and mirror half of them.
+
+    One gather does the whole batch.
+    """
     batch, _, height, width = x_BCHW.shape
     device = x_BCHW.device
     span = 2 * padding + 1

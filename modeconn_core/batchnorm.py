@@ -22,10 +22,12 @@ def batchnorm_layers(module: nn.Module) -> list[_BatchNorm]:
 
 @torch.no_grad()
 def reestimate(module: nn.Module, images_NCHW: Tensor, *, batch_size: int = 250, exact: bool = False) -> None:
-    """Replace the running statistics by the cumulative average over ``images_NCHW``, then leave the module in eval mode.
+    """Replace the running statistics by the cumulative average over ``images_NCHW``.
 
-    Only BatchNorm layers are put into train mode: dropout and stochastic depth stay off while the statistics are taken; ``exact`` keeps the module's own precision.
-    Modules without BatchNorm are left as they are. Source: Garipov et al. 2018, section 5; Zhao et al. 2020, appendix.
+    The module is left in eval mode.
+    Only BatchNorm layers are put into train mode: dropout and stochastic depth stay off while the statistics are taken.
+    ``exact`` keeps the module's own precision. Modules without BatchNorm are left as they are.
+    Source: Garipov et al. 2018, section 5; Zhao et al. 2020, appendix.
     """
     module.eval()
     layers = batchnorm_layers(module)
@@ -57,7 +59,10 @@ def statistics(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
 
 
 def distance(found: list[tuple[Tensor, Tensor]], wanted: list[tuple[Tensor, Tensor]]) -> float:
-    """How far two sets of statistics lie apart: mean squared shift in standard deviations plus squared log ratio of variances."""
+    """How far two sets of statistics lie apart.
+
+    Mean squared shift in standard deviations plus squared log ratio of variances.
+    """
     total = 0.0
     for (mean, variance), (mean_wanted, variance_wanted) in zip(found, wanted, strict=True):
         safe, safe_wanted = variance.clamp_min(1e-8), variance_wanted.clamp_min(1e-8)
@@ -69,9 +74,9 @@ def distance(found: list[tuple[Tensor, Tensor]], wanted: list[tuple[Tensor, Tens
 def calibration_set(suspect: nn.Module, images_NCHW: Tensor, *, mirror: bool, seed: int) -> Tensor:
     """The images (at most about CALIBRATION_IMAGES) on which statistics are re-estimated along the path.
 
-    Networks are trained on shifted and mirrored crops, whose borders are blank, and statistics from uncropped images cost them
-    up to two points of accuracy. So both kinds are tried on the suspect, and the kind that comes closer to its own statistics
-    is used. ``suspect`` is not changed.
+    Networks are trained on shifted and mirrored crops, whose borders are blank, and statistics from uncropped images
+    cost them up to two points of accuracy. So both kinds are tried on the suspect, and the kind that comes closer to
+    its own statistics is used. ``suspect`` is not changed.
     """
     plain = images_NCHW[:CALIBRATION_IMAGES]
     if not batchnorm_layers(suspect):

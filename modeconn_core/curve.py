@@ -18,13 +18,19 @@ State = Mapping[str, Tensor]
 
 
 def bezier_coefficients(t: float, bends: int) -> list[float]:
-    """Bernstein weights of the ``bends + 2`` control points at ``t`` (Garipov et al. 2018, eq. 4; Zhao et al. 2020, eq. 3)."""
+    """Bernstein weights of the ``bends + 2`` control points at ``t``.
+
+    Source: Garipov et al. 2018, eq. 4; Zhao et al. 2020, eq. 3.
+    """
     degree = bends + 1
     return [math.comb(degree, i) * (1 - t) ** (degree - i) * t**i for i in range(degree + 1)]
 
 
 def chain_coefficients(t: float, bends: int) -> list[float]:
-    """Weights of the control points of a polygonal chain with ``bends + 1`` equal segments (Zhao et al. 2020, eq. 2)."""
+    """Weights of the control points at ``t`` of a polygonal chain with ``bends + 1`` equal segments.
+
+    Source: Zhao et al. 2020, eq. 2.
+    """
     position = t * (bends + 1)
     return [max(0.0, 1.0 - abs(position - i)) for i in range(bends + 2)]
 
@@ -81,7 +87,10 @@ class FlatParameters:
             parameter.grad = slot.view(self.gradient)
 
     def pack(self, state: State) -> Tensor:
-        """Flat copy (D,) of the parameters in ``state``, by name. Raises ValueError naming what is missing or mis-shaped."""
+        """Flat copy (D,) of the parameters in ``state``, by name.
+
+        Raises ValueError naming what is missing or mis-shaped.
+        """
         flat_D = torch.empty_like(self.vector)
         for slot in self.slots:
             if slot.name not in state:
@@ -126,8 +135,9 @@ class ModePath:
     ) -> ModePath:
         """A path from state ``first`` to state ``second``.
 
-        Its bends start on the straight line between the ends (the paper's way, for two models that were trained apart) or
-        at the first end: between channel-permuted ends the line's middle is a ruin, and the fit need not repair it first.
+        Its bends start on the straight line between the ends (the paper's way, for two models that were trained apart)
+        or at the first end: between channel-permuted ends the line's middle is a ruin, and the fit need not repair it
+        first.
         """
         if bends < 1:
             raise ValueError("a path needs at least one bend")

@@ -23,7 +23,10 @@ def choose_device(choice: DeviceChoice) -> torch.device:
 
 @functools.cache
 def has_fast_bfloat16(device_type: str) -> bool:
-    """Whether the hardware multiplies bfloat16 natively (AVX-512 BF16 or AMX on a CPU; compute capability 8 on CUDA)."""
+    """Whether the hardware multiplies bfloat16 natively.
+
+    That is AVX-512 BF16 or AMX on a CPU, and compute capability 8 on CUDA.
+    """
     if device_type == "cuda":
         return torch.cuda.get_device_capability() >= (8, 0)
     return torch.cpu._is_avx512_bf16_supported()
@@ -35,7 +38,10 @@ def autocast(device: torch.device) -> torch.autocast:
 
 
 def working_copy(model: nn.Module, device: torch.device) -> nn.Module:
-    """A private copy of ``model`` in eval mode on ``device``; half-precision weights are held in float32, which is exact."""
+    """A private copy of ``model`` in eval mode on ``device``.
+
+    Half-precision weights are held in float32, which is exact.
+    """
     work = copy.deepcopy(model).to(device).eval()
     halves = {torch.float16, torch.bfloat16}
     return work.float() if any(parameter.dtype in halves for parameter in work.parameters()) else work

@@ -28,7 +28,8 @@ def materialise(
 ) -> tuple[nn.Module, Figures]:
     """The model at ``t`` of the path that a repair of ``model`` stored, and its figures on that repair's report images.
 
-    The other arguments are those of :func:`modeconn_core.repair`; with the same images and ``config`` the split is the same.
+    The other arguments are those of :func:`modeconn_core.repair`; with the same images and ``config`` the split is the
+    same.
     Raises ValueError when the path does not fit the model or t lies outside [0, 1].
     """
     config = config or RepairConfig()

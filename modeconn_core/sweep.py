@@ -22,8 +22,9 @@ REFINED_REACH = 0.1
 class CurvePoint:
     """The path at ``t``; rates and intervals (95 %, Wilson) lie in 0..1.
 
-    attack_success_rate: on the user's triggered images, None without any. proxy_success_rate: the most successful of the
-    inverted triggers that the fit has not seen, None where the scan found no candidate.
+    attack_success_rate: on the user's triggered images, None without any.
+    proxy_success_rate: the most successful of the inverted triggers that the fit has not seen, None where the scan
+    found no candidate.
     """
 
     t: float
@@ -65,7 +66,10 @@ class Measurement:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Probe:
-    """What is measured on a model: clean images with labels, the user's triggered images, and unseen inverted triggers."""
+    """What is measured on a model.
+
+    Clean images with labels, the user's triggered images, and unseen inverted triggers.
+    """
 
     images: Tensor
     labels: Tensor
@@ -101,7 +105,10 @@ class Probe:
 
 
 class Sweep:
-    """Measures points of a fitted path, each with its own BatchNorm statistics; memory does not grow with the points."""
+    """Measures points of a fitted path, each with its own BatchNorm statistics.
+
+    Memory does not grow with the points.
+    """
 
     def __init__(
         self, module: nn.Module, flat: FlatParameters, path: ModePath, calibration_NCHW: Tensor, probe: Probe

@@ -38,7 +38,10 @@ class Backdoor(ABC):
         return torch.full_like(labels_N, self.target_class)
 
     def test_set(self, images_NCHW: Tensor, labels_N: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-        """Triggered images whose true class is not the wanted one, and the wanted labels: what attack success is measured on."""
+        """What attack success is measured on.
+
+        Triggered images whose true class is not the wanted one, and the wanted labels.
+        """
         wanted_N = self.wanted_labels(labels_N, classes)
         keep = wanted_N != labels_N
         return self.stamp(images_NCHW[keep]), wanted_N[keep]

@@ -9,9 +9,13 @@ from modeconn_core.attacks.base import Backdoor, Poisoned, chosen_images
 
 
 class Blend(Backdoor):
-    """x -> (1 - alpha) x + alpha pattern with a random pattern, alpha 0.2 (the paper's training value). Poison rate: 5 %."""
+    """x -> (1 - alpha) x + alpha pattern with a random pattern.
+
+    alpha is 0.2 (the paper's training value); poison rate: 5 %.
+    """
 
     name = "blend"
+    target_class: int
 
     def __init__(
         self, *, target_class: int = 0, size: tuple[int, int] = (32, 32), alpha: float = 0.2, rate: float = 0.05

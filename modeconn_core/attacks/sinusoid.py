@@ -1,4 +1,7 @@
-"""SIG: a horizontal wave on images of the target class only; labels stay right (Barni et al. 2019, arXiv 1902.11237)."""
+"""SIG: a horizontal wave on images of the target class only; labels stay right.
+
+Source: Barni et al. 2019, arXiv 1902.11237.
+"""
 
 from __future__ import annotations
 
@@ -11,9 +14,13 @@ from modeconn_core.attacks.base import Backdoor, Poisoned, chosen_images
 
 
 class SIG(Backdoor):
-    """v(i, j) = delta sin(2 pi j f / width), f = 6; delta 40/255 (the paper's strongest test value), on 80 % of the target class."""
+    """v(i, j) = delta sin(2 pi j f / width), on 80 % of the target class.
+
+    f is 6 and delta 40/255 (the paper's strongest test value).
+    """
 
     name = "sig"
+    target_class: int
 
     def __init__(
         self, *, target_class: int = 0, delta: float = 40 / 255, frequency: int = 6, share: float = 0.8

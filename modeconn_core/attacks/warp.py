@@ -12,10 +12,12 @@ from modeconn_core.attacks.base import Backdoor, Poisoned, chosen_images
 class WaNet(Backdoor):
     """A 4x4 control grid of random shifts, strength 0.75, enlarged bicubically. Poison rate 10 %.
 
-    Twice as many images get the warp plus noise and keep their label (the paper's noise mode), so that only this very warp counts.
+    Twice as many images get the warp plus noise and keep their label (the paper's noise mode), so that only this very
+    warp counts.
     """
 
     name = "wanet"
+    target_class: int
 
     def __init__(
         self,

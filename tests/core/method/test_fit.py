@@ -28,7 +28,10 @@ def make_fit(suspect, clean, *, settings: FitSettings = SETTINGS, bends: int = 1
 
 @pytest.mark.parametrize("kind", ["bezier", "chain"])
 def test_a_bends_gradient_is_that_of_the_paper(suspect, clean, kind) -> None:
-    """One step without momentum moves each bend by -rate * d loss(w(t)) / d bend, taken by autograd through the curve itself."""
+    """One step without momentum moves each bend by -rate * d loss(w(t)) / d bend.
+
+    The reference gradient is taken by autograd through the curve itself.
+    """
     settings = replace(SETTINGS, momentum=0.0, weight_decay=0.0)
     fit = make_fit(suspect, clean, settings=settings, bends=2, kind=kind)
     batch = fit.data.batch(settings, 5, 0)

@@ -94,7 +94,7 @@ def test_an_attack_changes_images_a_little_and_poisons_as_its_paper_says(name: s
     images: Tensor = torch.rand(400, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     labels = torch.arange(400) % 10
     untouched = images.clone()
-    stamped, wanted = attack.test_set(images, labels, 10)
+    stamped, _ = attack.test_set(images, labels, 10)
     assert torch.equal(images, untouched)
     assert ((stamped >= 0) & (stamped <= 1)).all()
     assert len(stamped) == (400 if name == "badnets-all-to-all" else 360)
