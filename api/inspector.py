@@ -84,6 +84,8 @@ class Inspector:
                     return await self._read(process)
             except BaseException as error:
                 # Whatever it still says would answer the wrong question: `run` starts a fresh one.
+                self._process = None
+                self._ready.clear()
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
                 if not isinstance(error, (TimeoutError, OSError, EOFError, ValueError)):
