@@ -113,12 +113,14 @@ def _identity(user: str | None) -> dict[str, object]:
 class Guard:
     """A small process that outlives `serve` by a moment: should `serve` be killed, it stops the parts in order.
 
-    It reads the parts from a pipe; the end of the pipe means that `serve` is gone.
+    It reads the parts from a pipe; the end of the pipe means that `serve` is gone. The files in `keep` stay open in it,
+    and so the lock on the data folder is held until the last part has stopped.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, keep: Sequence[int] = ()) -> None:
+        command = [sys.executable, "-m", "client.serving.guard"]
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "client.serving.guard"], stdin=subprocess.PIPE, text=True, start_new_session=True
+            command, stdin=subprocess.PIPE, text=True, start_new_session=True, pass_fds=keep
         )
 
     def watch(self, part: Part) -> None:

@@ -30,8 +30,8 @@ class Stopped(Exception):
 class Stack:
     """One service in one data folder: `up()` starts it, `watch()` returns when it should end, `down()` stops it all."""
 
-    def __init__(self, data: Path, host: str, port: int, say: Callable[[str], None]) -> None:
-        self.data, self.host, self.say = data.resolve(), host, say
+    def __init__(self, data: Path, host: str, port: int, say: Callable[[str], None], lock: int) -> None:
+        self.data, self.host, self.say, self.lock = data.resolve(), host, say, lock
         self.port = port or embedded.free_port()
         self.url = f"http://{_reachable(host)}:{self.port}"
         self.logs = self.data / "logs"
@@ -51,7 +51,7 @@ class Stack:
             )
         for private in (self.logs, self.data / "files"):
             private.mkdir(mode=0o700, exist_ok=True)
-        self._guard = Guard()
+        self._guard = Guard(keep=[self.lock])
         self._databases()
         self.environment.setdefault("STORAGE_URL", (self.data / "files").as_uri())
         self.say("migrating the database")
@@ -158,15 +158,15 @@ def _reachable(host: str) -> str:
 
 
 @contextmanager
-def only_one(data: Path) -> Iterator[None]:
-    """Holds the data folder for this process. Raises `CannotServe` when another one has it."""
+def only_one(data: Path) -> Iterator[int]:
+    """Holds the data folder for this process; gives the lock's file number. Raises `CannotServe` when it is held."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data / "serve.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CannotServe(f"A service already runs in {data}: stop it first, or choose another --data.") from None
-        yield
+        yield lock.fileno()
 
 
 @contextmanager
@@ -186,8 +186,8 @@ def stop_signals(event: threading.Event) -> Iterator[None]:
 
 def serve(data: Path, host: str, port: int, say: Callable[[str], None], on_ready: Callable[[Stack], None]) -> None:
     """Runs the stack in `data` until a signal asks for the end. Raises `CannotServe`; nothing is left running then."""
-    with only_one(data):
-        stack = Stack(data, host, port, say)
+    with only_one(data) as lock:
+        stack = Stack(data, host, port, say, lock)
         with stop_signals(stack.asked_to_stop):
             try:
                 stack.up()

@@ -98,11 +98,22 @@ def test_a_running_job_is_cancelled_and_a_killed_serve_leaves_nothing(serve, exa
     until(lambda: serve.json("show", second)["stage"] == "scanning")
     assert len(serve.processes()) > 5
     serve.end(signal.SIGKILL)
+    early = serve.command("serve", "--data", str(serve.data), "--port", "0")
+    assert early.returncode == 1
+    assert "already runs" in early.stderr  # until the last part has stopped
     until(lambda: serve.processes() == [])
 
 
-def test_a_second_serve_on_the_same_folder_or_port_says_so(serve, tmp_path):
+def test_what_is_refused_says_why(serve, example, tmp_path):
+    serve.environment["MODECONN_MAX_MODEL_BYTES"] = "1000000"
     serve.start()
+    large = tmp_path / "large.safetensors"
+    large.write_bytes(bytes(50_000_000))
+    refused = serve.command("repair", str(large), "--clean", str(example.clean))
+    assert refused.returncode == 6
+    assert "limit_bytes: 1000000" in refused.stderr
+
+    # while it runs, a second one on the same folder or port says so
     again = serve.command("serve", "--data", str(serve.data), "--port", "0")
     assert again.returncode == 1
     assert "already runs" in again.stderr
