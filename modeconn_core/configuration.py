@@ -35,7 +35,7 @@ class RepairConfig:
 
     seed: every random draw follows from it. ends: how the second end is made from one suspect. curve, bends: the path.
     steps: batches of the fit, None to let the number of images decide. rate: SGD's step size for the bends.
-    mirror: whether classes are mirror-invariant. held_out: share of the clean images kept from the fit; two fifths of them
+    mirror: whether classes are mirror-invariant. held_out: share of the clean images kept from the fit; half of them
     choose t, the others are reported on. select_with_triggered: choose t by the measured attack success of half of the
     triggered images; the other half is reported on.
     """
@@ -47,7 +47,7 @@ class RepairConfig:
     steps: int | None = None
     rate: float = 0.4
     mirror: bool = True
-    held_out: float = 0.25
+    held_out: float = 0.3
     max_accuracy_drop: float = 0.025
     max_attack_success_rate: float = 0.05
     select_with_triggered: bool = False
@@ -74,7 +74,7 @@ class RepairConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """What ``on_progress`` receives: the stage, how much of it and of everything is done (0..1), numbers, a new point."""
+    """What ``on_progress`` receives: the stage, the share of it and of everything done (0..1), numbers, a new point."""
 
     stage: Stage
     stage_fraction: float
@@ -117,7 +117,8 @@ class TriggerFinding:
     """One class's inverted trigger on the suspect.
 
     flagged: anomalously small on the suspect, and no longer to be found that small on the repaired model
-    (``size_after`` pixels against ``size``). pattern (C, H, W) in normalised units, mask (1, H, W) in [0, 1], on the CPU.
+    (``size_after`` pixels against ``size``). pattern (C, H, W) in normalised units and mask (1, H, W) in [0, 1] are on
+    the CPU.
     """
 
     target_class: int
@@ -133,7 +134,10 @@ class TriggerFinding:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RepairResult:
-    """A repaired model and the evidence. ``model`` is a plain module of the suspect's class, in eval mode, on the suspect's device."""
+    """A repaired model and the evidence.
+
+    ``model`` is a plain module of the suspect's class, in eval mode, on the suspect's device.
+    """
 
     model: nn.Module
     t: float

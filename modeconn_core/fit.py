@@ -20,13 +20,16 @@ Stamp = Callable[[Tensor], Tensor]
 OnStep = Callable[[int, Tensor], None]
 ShouldStop = Callable[[], bool]
 
+SMALLEST_WEIGHT = 1e-2  # root mean square from which a tensor (a fresh bias, say) counts as having a scale
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FitSettings:
     """How the bends are trained.
 
     steps: batches; batch_size: images in each; rate: SGD's step size at its height; momentum: heavy ball;
-    weight_decay: acts on the sampled point w(t), as in the paper's code; stamped: share of every batch that carries an
+    weight_decay: acts on the sampled point w(t), as in the paper's code; gradient_limit: longest gradient of a tensor,
+    relative to its weights; stamped: share of every batch that carries an
     inverted trigger under its true label, where the scan found any.
     """
 
@@ -35,12 +38,15 @@ class FitSettings:
     rate: float = 0.4
     momentum: float = 0.9
     weight_decay: float = 1e-4
-    stamped: float = 0.15
+    gradient_limit: float = 0.05
+    stamped: float = 0.2
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         if self.steps < 1 or self.batch_size < 2:
             raise ValueError("a fit needs at least one step and two images in a batch")
+        if self.gradient_limit <= 0:
+            raise ValueError("gradient_limit must be positive")
         if self.rate <= 0 or not 0 <= self.momentum < 1 or self.weight_decay < 0 or not 0 <= self.stamped < 1:
             raise ValueError("rate must be positive, momentum and stamped in [0, 1), weight_decay not negative")
 
@@ -52,7 +58,7 @@ class FitSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """One augmented batch: images (B, C, H, W), the two labels that mixup joins, the first one's share, and the path's t."""
+    """One augmented batch: images (B, C, H, W), the labels that mixup joins, the first one's share, the path's t."""
 
     images: Tensor
     labels: Tensor
@@ -88,8 +94,10 @@ class TrainingSet:
         t = float(rng.random())
         chosen_B = self._indices(seed, step, settings.batch_size)
         y_B = self.labels[chosen_B]
-        x_BCHW = augment(self.images[chosen_B], settings.augmentation, generator)
-        x_BCHW = self._stamp_some(x_BCHW, settings.stamped, rng)
+        x_BCHW = self._stamp_some(self.images[chosen_B], settings.stamped, rng)
+        x_BCHW = augment(
+            x_BCHW, settings.augmentation, generator
+        )  # triggers move with their images, as poisoned ones did
         mixup = settings.augmentation.mixup
         share = float(rng.beta(mixup, mixup)) if mixup > 0 else 1.0
         partner_B = torch.from_numpy(rng.permutation(len(y_B))).to(y_B.device, non_blocking=True)
@@ -139,6 +147,10 @@ class PathFit:
         self.data, self.settings, self.seed = data, settings, seed
         self.momentum_ND = torch.zeros_like(path.points[1:-1])
         self.done = 0
+        self._gradients = [slot.view(flat.gradient) for slot in flat.slots]
+        weights = torch.stack(torch._foreach_norm([slot.view(path.points[0]) for slot in flat.slots]))
+        sizes = torch.tensor([slot.size for slot in flat.slots], device=weights.device)
+        self._limits = settings.gradient_limit * torch.maximum(weights, SMALLEST_WEIGHT * sizes.sqrt())
 
     def step(self) -> Tensor:
         """Train on one batch at its own t; returns the loss, still on the device."""
@@ -151,6 +163,7 @@ class PathFit:
         self.flat.gradient.zero_()
         loss = batch.loss(self.module)
         loss.backward()
+        self._limit_gradients()
         gradient_D = self.flat.gradient.add_(self.flat.vector, alpha=settings.weight_decay)
         rate = settings.rate_at(self.done)
         for bend_D, momentum_D, coefficient in zip(
@@ -161,8 +174,18 @@ class PathFit:
         self.done += 1
         return loss.detach()
 
+    def _limit_gradients(self) -> None:
+        """Shorten every tensor's gradient to at most ``gradient_limit`` times the norm of the suspect's weights in it.
+
+        In networks whose layers differ in scale one rate then suits all of them (Brock et al. 2021, arXiv 2102.06171,
+        eq. 3, per tensor). Stays on the device.
+        """
+        norms = torch.stack(torch._foreach_norm(self._gradients))
+        scales = (self._limits / norms.clamp_min(1e-12)).clamp_max(1.0)
+        torch._foreach_mul_(self._gradients, list(scales.unbind()))
+
     def run(self, *, on_step: OnStep | None = None, should_stop: ShouldStop | None = None) -> None:
-        """Train to the end. ``on_step(done, loss)`` after every step; raises RepairStopped when ``should_stop()`` says so."""
+        """Train to the end, calling ``on_step(done, loss)``. Raises RepairStopped when ``should_stop()`` says so."""
         self.module.train()
         while self.done < self.settings.steps:
             if should_stop is not None and should_stop():

@@ -45,8 +45,10 @@ def repair(
         model: the suspect; (B, C, H, W) float -> logits (B, K). It is not changed.
         clean_images: (N, C, H, W) float, normalised as the model expects. clean_labels: (N,) int64 in 0..K-1.
         triggered: (images (M, C, H, W), target labels (M,)) if there are any: they measure, they never train.
-        second_model: a second model of the same architecture as the path's other end; by default one is made from the suspect.
-        config: see :class:`RepairConfig`. on_progress: called with a :class:`Progress`. should_stop: asked after every step.
+        second_model: another model of the same architecture as the path's other end; by default one is made from the
+            suspect.
+        config: see :class:`RepairConfig`.
+        on_progress: called with a :class:`Progress`. should_stop: asked after every step.
 
     Raises:
         ValueError: what was given cannot be used; the message says why. RepairStopped: ``should_stop`` answered yes.
@@ -66,7 +68,7 @@ class _Chosen:
 
     choice: Choice
     curve: list[CurvePoint]
-    proxies: tuple[Trigger, ...]
+    proxies: tuple[tuple[Trigger, ...], ...]
 
 
 class _Repair:
@@ -189,7 +191,7 @@ class _Repair:
     def fit(self, end: Endpoint, found: Scan) -> Sweep:
         """Train the bends; what comes back measures the fitted path."""
         self.monitor.enter("fitting_path")
-        work = copy.deepcopy(self.suspect).to(memory_format=torch.channels_last)
+        work = copy.deepcopy(self.suspect)
         flat = FlatParameters(work)
         path = ModePath.between(
             flat,
@@ -286,7 +288,7 @@ class _Repair:
 
 
 def module_at(sweep: Sweep, t: float, suspect: nn.Module) -> nn.Module:
-    """The path's model at ``t`` as a plain module like ``suspect``, with BatchNorm statistics taken in full precision."""
+    """The path's model at ``t`` as a module like ``suspect``, its BatchNorm statistics taken in full precision."""
     repaired = copy.deepcopy(suspect)
     repaired.load_state_dict({**repaired.state_dict(), **sweep.path.state_at(t)})
     reestimate(repaired, sweep.calibration, exact=True)
@@ -294,7 +296,7 @@ def module_at(sweep: Sweep, t: float, suspect: nn.Module) -> nn.Module:
 
 
 def like(original: nn.Module, module: nn.Module) -> nn.Module:
-    """``module``'s weights and buffers in a copy of ``original``: its class, device, dtypes and memory layout, in eval mode."""
+    """``module``'s weights and buffers in a copy of ``original``, in eval mode: same class, device and dtypes."""
     answer = copy.deepcopy(original)
     answer.load_state_dict(module.state_dict())
     return answer.eval()

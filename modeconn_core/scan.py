@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
@@ -13,28 +13,29 @@ from modeconn_core.sweep import Probe
 from modeconn_core.triggers import ANOMALY_THRESHOLD, InversionSettings, Trigger, anomaly_indices, invert_trigger
 
 CANDIDATE_INDEX = 1.5  # from here on an inverted trigger is unlearned and followed along the path,
-CANDIDATE_SIZE = 0.65  # if its mask is at most this share of the median one
-BLATANT_SIZE = 0.15  # so small a mask is followed even where the path does not clear it
+CANDIDATE_SIZE = 0.5  # if its mask is at most this share of the median one
+BLATANT_SIZE = 0.3  # so small a mask is followed even where the path does not clear it
 MOST_CANDIDATES = 3
-GROWTH = 3.0  # a real backdoor's smallest trigger is at least this many times larger on the repaired model
+MORE_STARTS = 2  # further inversions of a candidate: unlearning one pattern is not enough
+EFFECTIVE = 0.5  # success on the suspect from which a plain fill of the region stands in for the trigger,
+MOST_FILLS = 3  # the best of them
+GROWTH = 2.0  # a real backdoor's smallest trigger is at least this many times larger on the repaired model
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
     """One inverted trigger per class with its anomaly index, and the candidates that are treated as possible backdoors.
 
-    unlearned: the candidates' triggers, put on training images. proxies: the same classes inverted once more, from another
-    start and on other images; the fit never sees these, they measure it.
+    unlearned: several inversions of each candidate from different starts, and their regions in plain colours, for
+    training images. proxies: for each candidate one more inversion, found on other images, and the colours of its
+    region that work on the suspect; they measure.
     """
 
     triggers: tuple[Trigger, ...]
     indices: tuple[float, ...]
     candidates: tuple[int, ...]
-    proxies: tuple[Trigger, ...]
-
-    @property
-    def unlearned(self) -> tuple[Trigger, ...]:
-        return tuple(trigger for trigger in self.triggers if trigger.target_class in self.candidates)
+    unlearned: tuple[Trigger, ...]
+    proxies: tuple[tuple[Trigger, ...], ...]
 
     def followed(self, cleared: Sequence[bool]) -> tuple[int, ...]:
         """Positions in ``proxies`` that the choice of t follows: those that the path ``cleared``, and blatant ones.
@@ -68,8 +69,37 @@ def scan(
     largest = CANDIDATE_SIZE * statistics.median(trigger.size for trigger in triggers)
     anomalous = [i for i in range(classes) if indices[i] >= CANDIDATE_INDEX and triggers[i].size <= largest]
     candidates = tuple(sorted(anomalous, key=lambda i: -indices[i])[:MOST_CANDIDATES])
-    proxies = tuple(invert_trigger(suspect, *selection, i, settings=settings, seed=seed + 1) for i in candidates)
-    return Scan(triggers=tuple(triggers), indices=tuple(indices), candidates=candidates, proxies=proxies)
+    colours = images_range(fit[0])
+    unlearned: list[Trigger] = []
+    proxies: list[tuple[Trigger, ...]] = []
+    for i in candidates:
+        others = (
+            invert_trigger(suspect, *fit, i, settings=settings, seed=seed + 1 + start) for start in range(MORE_STARTS)
+        )
+        inverted = [triggers[i], *others]
+        unlearned += [*inverted, *(fill for trigger in inverted for fill in trigger.fills(*colours))]
+        apart = invert_trigger(suspect, *selection, i, settings=settings, seed=seed - 1)
+        proxies.append((apart, *_effective(apart.fills(*colours), suspect, selection)))
+    return Scan(
+        triggers=tuple(triggers),
+        indices=tuple(indices),
+        candidates=candidates,
+        unlearned=tuple(unlearned),
+        proxies=tuple(proxies),
+    )
+
+
+def images_range(images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest value of every channel (C,)."""
+    return images_NCHW.amin(dim=(0, 2, 3)), images_NCHW.amax(dim=(0, 2, 3))
+
+
+def _effective(fills: list[Trigger], suspect: nn.Module, selection: tuple[Tensor, Tensor]) -> list[Trigger]:
+    """The plain fills that work on the suspect, best first, a few at most."""
+    probe = Probe(images=selection[0], labels=selection[1], triggered=None, proxies=())
+    rated = [(probe.proxy_success(suspect, fill), fill) for fill in fills]
+    working = sorted((pair for pair in rated if pair[0] >= EFFECTIVE), key=lambda pair: -pair[0])
+    return [replace(fill, success_rate=rate) for rate, fill in working[:MOST_FILLS]]
 
 
 def findings(
@@ -83,14 +113,14 @@ def findings(
 ) -> list[TriggerFinding]:
     """What the scan found, seen from the repaired model.
 
-    An anomalously small trigger is flagged when no trigger nearly as small exists on the repaired model: a backdoor goes,
-    the natural weakness of a class stays.
+    An anomalously small trigger is flagged when no trigger nearly as small exists on the repaired model: a backdoor
+    goes, the natural weakness of a class stays.
     """
     result = []
     for trigger, index in zip(found.triggers, found.indices, strict=True):
         again = None
         if trigger.target_class in found.candidates:
-            again = invert_trigger(repaired, *fit, trigger.target_class, settings=settings, seed=seed + 2)
+            again = invert_trigger(repaired, *fit, trigger.target_class, settings=settings, seed=seed - 2)
         gone = again is not None and (
             again.size >= GROWTH * trigger.size or again.success_rate < trigger.success_rate / 2
         )

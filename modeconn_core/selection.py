@@ -10,13 +10,14 @@ from typing import Literal
 from modeconn_core.metrics import Evaluation
 from modeconn_core.sweep import Measurement
 
-SMOOTHING_REACH = 0.051  # neighbours in t whose accuracy is averaged before it is compared with the budget
+SMOOTHING_REACH = 0.026  # neighbours in t whose accuracy is averaged before it is compared with the budget
 AttackFigure = Literal["measured", "proxy"]
 ATTACK_NAMES: dict[AttackFigure, str] = {
     "measured": "attack success rate",
     "proxy": "success rate of the inverted triggers",
 }
 UNSEEN_BUDGET = 0.01  # accuracy spent where no trigger is known: walk as far as one point buys
+SAFETY_BUDGET = 0.003  # accuracy spent to go on past the knee
 CAUTION = 1.5  # standard errors added to an accuracy drop that is spent without a trigger to show for it
 
 
@@ -69,14 +70,17 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
 
 
 def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure) -> Choice:
-    """Pick t from ``points`` in order of t. With an attack to follow, past its knee; without, as far as little accuracy buys."""
+    """Pick t from ``points`` in order of t: past the attack's knee, or without one as far as little accuracy buys."""
     if any(point.attack is None for point in points):
         return _choose_without_trigger(points, criteria)
     return _choose_by_attack(points, criteria, ATTACK_NAMES[by])
 
 
 def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_name: str) -> Choice:
-    """Past the knee: both neighbours are clear of the attack too. Among those, the most accurate one within the budget."""
+    """Past the knee, where both neighbours are clear too, and on from there as far as little accuracy buys.
+
+    What is followed may fade sooner than the true trigger.
+    """
     clear = [_attack(point) <= criteria.max_attack_success_rate for point in points]
     settled = [
         point
@@ -86,13 +90,16 @@ def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_na
     pool = settled or [point for point, is_clear in zip(points, clear, strict=True) if is_clear]
     affordable = [point for point in pool if point.drop <= criteria.max_accuracy_drop]
     if affordable:
-        best = min(affordable, key=lambda point: (point.drop, abs(point.t - 0.5)))
+        least = min(point.drop for point in affordable)
+        safe = [point for point in affordable if point.drop <= least + SAFETY_BUDGET]
+        best = max(safe, key=lambda point: (min(point.t, 1 - point.t), -point.drop))
         return Choice(
             t=best.t,
             within_criteria=True,
             reason=(
-                f"At t = {best.t:g} the {attack_name} is {_percent(_attack(best))} and stays low on both sides, and among "
-                f"such points this one keeps the most accuracy (accuracy on held-out images {_change(best.drop)})."
+                f"At t = {best.t:g} the {attack_name} is {_percent(_attack(best))} and stays low on both sides. Among "
+                f"such points it lies farthest from the tampered ends within {_points(SAFETY_BUDGET)} of the most "
+                f"accurate one (accuracy on held-out images {_change(best.drop)})."
             ),
         )
     best = min(points, key=lambda point: _excess(point, criteria))
@@ -100,8 +107,8 @@ def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_na
         t=best.t,
         within_criteria=False,
         reason=(
-            f"No point of the path keeps the {attack_name} at or below {_percent(criteria.max_attack_success_rate)} and an "
-            f"accuracy drop of at most {_points(criteria.max_accuracy_drop)}; t = {best.t:g} is the best trade-off "
+            f"No point of the path brings the {attack_name} down to {_percent(criteria.max_attack_success_rate)} "
+            f"for at most {_points(criteria.max_accuracy_drop)} of accuracy; t = {best.t:g} is the best trade-off "
             f"({attack_name} {_percent(_attack(best))}, accuracy {_change(best.drop)})."
         ),
     )
@@ -127,7 +134,8 @@ def _choose_without_trigger(points: Sequence[Candidate], criteria: Criteria) -> 
         t=best.t,
         within_criteria=best.drop <= criteria.max_accuracy_drop,
         reason=(
-            f"The scan found no trigger to follow and no point of the path costs less than {_points(budget)} of accuracy; "
+            f"The scan found no trigger to follow and no point of the path costs less than {_points(budget)} of "
+            f"accuracy; "
             f"t = {best.t:g} costs least (accuracy on held-out images {_change(best.drop)})."
         ),
     )

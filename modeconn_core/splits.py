@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SELECTION_SHARE = 0.4  # of the held-out images
+SELECTION_SHARE = 0.5  # of the held-out images
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

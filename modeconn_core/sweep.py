@@ -47,7 +47,8 @@ class TriggeredSet:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """A curve point with the answers behind it: which selection images were right, and each proxy's success."""
+    """A curve point with the answers behind it: which selection images were right, and the success of each followed
+    class's best proxy."""
 
     point: CurvePoint
     clean: Evaluation
@@ -68,13 +69,14 @@ class Measurement:
 class Probe:
     """What is measured on a model.
 
-    Clean images with labels, the user's triggered images, and unseen inverted triggers.
+    Clean images with labels, the user's triggered images, and for each
+    candidate class the triggers that stand in for an unknown one.
     """
 
     images: Tensor
     labels: Tensor
     triggered: TriggeredSet | None
-    proxies: Sequence[Trigger]
+    proxies: Sequence[Sequence[Trigger]]
 
     def measure(self, module: nn.Module, t: float, *, refined: bool = False, exact: bool = False) -> Measurement:
         """Evaluate ``module`` (in eval mode) as the point ``t`` of a curve."""
@@ -82,7 +84,7 @@ class Probe:
         attack = None
         if self.triggered is not None:
             attack = evaluate(module, self.triggered.images, self.triggered.targets, exact=exact)
-        proxies = tuple(self.proxy_success(module, proxy) for proxy in self.proxies)
+        proxies = tuple(max(self.proxy_success(module, trigger) for trigger in group) for group in self.proxies)
         point = CurvePoint(
             t=t,
             clean_accuracy=clean.rate,

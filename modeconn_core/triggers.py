@@ -1,11 +1,12 @@
-"""Trigger inversion: for every class the smallest pattern that sends images there; an anomalously small one betrays a backdoor.
+"""Trigger inversion: for every class the smallest pattern that sends images there; an odd one out betrays a backdoor.
 
 Source: Wang et al., Neural Cleanse, IEEE S&P 2019. The search is shorter and its sparsity pressure follows the success.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -15,13 +16,15 @@ from modeconn_core.device import autocast
 
 MAD_TO_SIGMA = 1.4826
 ANOMALY_THRESHOLD = 2.0
+FILLED_FROM = 0.3  # of the mask's largest value: what counts as its region
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Trigger:
     """A pattern that sends images to ``target_class``: x -> (1 - mask) x + mask pattern.
 
-    mask (1, H, W) in [0, 1]; pattern (C, H, W) in the images' own (normalised) units; ``success_rate`` on images of other classes.
+    mask (1, H, W) in [0, 1]; pattern (C, H, W) in the images' own (normalised) units; ``success_rate`` on images of
+    other classes.
     """
 
     target_class: int
@@ -36,6 +39,26 @@ class Trigger:
     def size(self) -> float:
         """L1 norm of the mask, in pixels."""
         return self.mask.sum().item()
+
+    def fills(self, low_C: Tensor, high_C: Tensor) -> list[Trigger]:
+        """The region around the mask in plain colours: each corner of the colour range, and the pattern's mean colour.
+
+        An inversion finds where a patch lies better than what is on it: a few pixels of the true patch do already.
+        """
+        region_1HW = F.max_pool2d((self.mask > FILLED_FROM * self.mask.max()).float()[None], 3, stride=1, padding=1)[0]
+        mean_C = (self.pattern * self.mask).sum(dim=(1, 2)) / self.mask.sum().clamp_min(1e-6)
+        corners = [torch.where(torch.tensor(c, device=low_C.device), high_C, low_C) for c in _corners(len(low_C))]
+        return [
+            replace(self, mask=region_1HW, pattern=colour_C[:, None, None].expand_as(self.pattern))
+            for colour_C in [mean_C, *corners]
+        ]
+
+
+def _corners(channels: int) -> list[tuple[bool, ...]]:
+    """All corners of the colour cube; for many channels only the darkest and the brightest."""
+    if channels > 3:
+        return [(False,) * channels, (True,) * channels]
+    return list(itertools.product((False, True), repeat=channels))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,9 +82,10 @@ def invert_trigger(
 ) -> Trigger:
     """Search the smallest mask and pattern that send images of other classes to ``target_class``.
 
-    ``module`` is in eval mode and keeps its weights. The pattern stays within the range that each channel of ``images_NCHW`` has.
+    ``module`` is in eval mode and keeps its weights. The pattern stays within the range that each channel of
+    ``images_NCHW`` has.
     """
-    generator = torch.Generator().manual_seed(seed * 1009 + target_class)
+    generator = torch.Generator().manual_seed((seed * 1009 + target_class) % 2**63)
     others_MCHW = images_NCHW[labels_N != target_class]
     low_C11 = images_NCHW.amin(dim=(0, 2, 3))[:, None, None]
     span_C11 = images_NCHW.amax(dim=(0, 2, 3))[:, None, None] - low_C11

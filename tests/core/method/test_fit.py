@@ -32,7 +32,7 @@ def test_a_bends_gradient_is_that_of_the_paper(suspect, clean, kind) -> None:
 
     The reference gradient is taken by autograd through the curve itself.
     """
-    settings = replace(SETTINGS, momentum=0.0, weight_decay=0.0)
+    settings = replace(SETTINGS, momentum=0.0, weight_decay=0.0, gradient_limit=1e9)
     fit = make_fit(suspect, clean, settings=settings, bends=2, kind=kind)
     batch = fit.data.batch(settings, 5, 0)
     points = fit.path.points.clone().requires_grad_(True)
@@ -50,6 +50,20 @@ def test_a_bends_gradient_is_that_of_the_paper(suspect, clean, kind) -> None:
     expected = -settings.rate_at(0) * gradient[1:-1]
     torch.testing.assert_close(moved[1:-1], expected, rtol=0.05, atol=1e-5)  # bfloat16 where the hardware has it
     assert expected.abs().max() > 1e-3
+
+
+def test_no_tensor_moves_faster_than_its_own_size_allows(suspect, clean) -> None:
+    settings = replace(SETTINGS, momentum=0.0, weight_decay=0.0, gradient_limit=1e-3)
+    fit = make_fit(suspect, clean, settings=settings)
+    before = fit.path.points.clone()
+    coefficient = fit.path.coefficients(fit.data.batch(settings, 5, 0).t)[1]
+    fit.module.train()
+    fit.step()
+    for slot in fit.path.slots:
+        moved = slot.view(fit.path.points[1] - before[1]).norm()
+        scale = max(slot.view(before[0]).norm(), 1e-2 * slot.size**0.5)
+        allowed = settings.rate_at(0) * coefficient * 1e-3 * scale
+        assert moved == pytest.approx(float(allowed), rel=1e-3), slot.name  # every gradient here is longer than that
 
 
 def test_the_fit_mends_a_ruined_bend(suspect, clean, unseen) -> None:
@@ -150,7 +164,10 @@ def test_fine_tuning_trains_a_module_in_place(suspect, clean, unseen) -> None:
     assert evaluate(module.eval(), unseen.images, unseen.labels).rate > before + 0.2
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"rate": 0.0}, {"momentum": 1.0}, {"stamped": 1.0}, {"batch_size": 1}])
+@pytest.mark.parametrize(
+    "wrong",
+    [{"steps": 0}, {"rate": 0.0}, {"momentum": 1.0}, {"stamped": 1.0}, {"batch_size": 1}, {"gradient_limit": 0}],
+)
 def test_settings_are_checked(wrong) -> None:
     with pytest.raises(ValueError, match=r"fit needs|must"):
         FitSettings(**wrong)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from modeconn_core.attacks import ATTACKS
-from modeconn_core.scan import scan
+from modeconn_core.scan import Scan, scan
 from modeconn_core.sweep import Probe
 from modeconn_core.triggers import InversionSettings, Trigger, anomaly_indices, invert_trigger
 
@@ -49,25 +49,39 @@ def test_the_scan_singles_out_the_true_target_and_no_class_of_an_honest_model(su
     found = run(suspect)
     assert found.candidates == (0,)
     assert found.indices[0] == max(found.indices) > 3
-    assert [trigger.target_class for trigger in found.unlearned] == [0]
-    assert not torch.equal(found.proxies[0].mask, found.unlearned[0].mask)
+    assert {trigger.target_class for trigger in found.unlearned} == {0}
+    assert len(found.proxies) == 1
+    assert found.proxies[0][0].success_rate > 0.9
+    assert not any(torch.equal(found.proxies[0][0].mask, trigger.mask) for trigger in found.unlearned)
     assert seen == [1, 2, 3, 4, 5, 6]
     assert run(honest).candidates == ()
 
 
-def test_a_pattern_the_path_does_not_clear_is_followed_only_when_it_is_blatant(suspect, clean) -> None:
-    found = scan(
-        suspect,
-        (clean.images, clean.labels),
-        (clean.images, clean.labels),
-        classes=6,
-        settings=InversionSettings(steps=40),
-        seed=0,
-        on_class=lambda *_: None,
-    )
-    assert found.followed([True]) == (0,)
-    median = sorted(trigger.size for trigger in found.triggers)[3]
-    assert found.followed([False]) == ((0,) if found.triggers[0].size <= 0.15 * median else ())
+def test_a_pattern_the_path_does_not_clear_is_followed_only_when_it_is_blatant() -> None:
+    def trigger(target_class: int, size: int) -> Trigger:
+        mask = torch.zeros(1, 8, 8)
+        mask.view(-1)[:size] = 1
+        return Trigger(target_class=target_class, mask=mask, pattern=torch.zeros(3, 8, 8), success_rate=1.0)
+
+    triggers = tuple(trigger(i, size) for i, size in enumerate([4, 15, 40, 42, 38, 41]))
+    found = Scan(triggers=triggers, indices=(9.0, 6.0, 0, 0, 1.0, 0), candidates=(0, 1), unlearned=(), proxies=())
+    assert found.followed([True, True]) == (0, 1)
+    assert found.followed([False, False]) == (0,)
+
+
+def test_the_region_of_a_trigger_is_filled_with_plain_colours() -> None:
+    mask = torch.zeros(1, 6, 6)
+    mask[0, 2, 2], mask[0, 5, 5] = 0.9, 0.1
+    pattern = torch.arange(3.0).view(3, 1, 1).expand(3, 6, 6)
+    trigger = Trigger(target_class=1, mask=mask, pattern=pattern, success_rate=1.0)
+    fills = trigger.fills(torch.zeros(3), torch.full((3,), 9.0))
+    assert len(fills) == 9
+    for fill in fills:
+        assert fill.mask[0, 1:4, 1:4].min() == 1
+        assert fill.mask.sum() == 9  # the faint pixel does not count
+    colours = {tuple(fill.pattern[:, 0, 0].tolist()) for fill in fills}
+    assert {(0.0, 0.0, 0.0), (9.0, 9.0, 9.0), (9.0, 0.0, 0.0)} < colours
+    assert any(abs(a) < 1e-6 and abs(b - 1) < 1e-6 and abs(c - 2) < 1e-6 for a, b, c in colours)
 
 
 @given(sizes=st.lists(st.floats(0.1, 1000), min_size=3, max_size=40))
