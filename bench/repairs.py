@@ -12,7 +12,7 @@ import torch
 
 from bench.data import CIFAR10_CLASSES, Images, cifar10, normalise
 from bench.results import keep
-from bench.suspects import CLEAN, attack_named, figures, trained
+from bench.suspects import CLEAN, EPOCHS, attack_named, figures, trained
 from modeconn_core import RepairConfig, repair
 from modeconn_core.attacks import ATTACKS
 
@@ -23,14 +23,14 @@ def percent(rate: float | None) -> str:
     return "-" if rate is None else f"{100 * rate:.2f}"
 
 
-def row(name: str, data: Path, test: Images, *, images: int, seed: int) -> dict[str, Any]:
+def row(name: str, data: Path, test: Images, *, images: int, seed: int, epochs: int) -> dict[str, Any]:
     """Repair one suspect without showing it any triggered image.
 
     Every figure is on the held-out half of the test images.
     """
     order = torch.randperm(len(test.labels), generator=torch.Generator().manual_seed(1000 + seed))
     clean, held_out = order[:images], order[-HELD_OUT:]
-    suspect, attack = trained(name, data, seed=seed), attack_named(name)
+    suspect, attack = trained(name, data, seed=seed, epochs=epochs), attack_named(name)
     accuracy, success = figures(suspect, attack, test, held_out)
     start = time.perf_counter()
     result = repair(suspect, normalise(test.unit(clean)), test.labels[clean], config=RepairConfig(seed=seed))
@@ -58,15 +58,22 @@ def main() -> None:
     parser.add_argument("--suspects", nargs="+", choices=[*ATTACKS, CLEAN], default=["badnets", "blend", "sig", CLEAN])
     parser.add_argument("--images", type=int, default=2500)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the suspects' training")
     arguments = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     test = cifar10(arguments.data, "test")
     rows = [
-        row(name, arguments.data, test, images=arguments.images, seed=seed)
+        row(name, arguments.data, test, images=arguments.images, seed=seed, epochs=arguments.epochs)
         for name in arguments.suspects
         for seed in arguments.seeds
     ]
-    keep("repairs", rows, {"clean images": arguments.images, "held-out images": HELD_OUT, "triggered images shown": 0})
+    settings = {
+        "clean images": arguments.images,
+        "held-out images": HELD_OUT,
+        "triggered images shown to the repair": 0,
+        "epochs of the suspects": arguments.epochs,
+    }
+    keep("repairs", rows, settings)
 
 
 if __name__ == "__main__":

@@ -35,7 +35,7 @@ def attack_named(name: str) -> Backdoor | None:
     return None if name == CLEAN else ATTACKS[name]()
 
 
-def train(images_NCHW: Tensor, labels_N: Tensor, *, seed: int, epochs: int = EPOCHS) -> nn.Module:
+def train(images_NCHW: Tensor, labels_N: Tensor, *, seed: int, epochs: int) -> nn.Module:
     """SGD with Nesterov momentum and one cycle of the rate; images are normalised."""
     torch.manual_seed(seed)
     device = choose_device("auto")
@@ -62,9 +62,9 @@ def train(images_NCHW: Tensor, labels_N: Tensor, *, seed: int, epochs: int = EPO
     return model.eval().cpu().to(memory_format=torch.contiguous_format)
 
 
-def trained(attack_name: str, data: Path, *, seed: int) -> nn.Module:
+def trained(attack_name: str, data: Path, *, seed: int, epochs: int = EPOCHS) -> nn.Module:
     """The suspect from the cache, trained first where it is not there."""
-    file = CACHE / f"{attack_name}-{seed}.safetensors"
+    file = CACHE / f"{attack_name}-{seed}-{epochs}.safetensors"
     model = new_model()
     if not file.exists():
         training = cifar10(data, "train")
@@ -73,7 +73,7 @@ def trained(attack_name: str, data: Path, *, seed: int) -> nn.Module:
         if attack is not None:
             poisoned = attack.poison(images, labels, seed=seed)
             images, labels = poisoned.images, poisoned.labels
-        save_file(train(normalise(images), labels, seed=seed).state_dict(), file)
+        save_file(train(normalise(images), labels, seed=seed, epochs=epochs).state_dict(), file)
     model.load_state_dict(load_file(file))
     return model.eval()
 
@@ -94,9 +94,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with cifar10.tar.xz")
     parser.add_argument("--attack", choices=[*ATTACKS, CLEAN], required=True)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     arguments = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    model = trained(arguments.attack, arguments.data, seed=arguments.seed)
+    model = trained(arguments.attack, arguments.data, seed=arguments.seed, epochs=arguments.epochs)
     test = cifar10(arguments.data, "test")
     accuracy, success = figures(model, attack_named(arguments.attack), test, torch.arange(len(test.labels)))
     attacked = "" if success is None else f", attack success rate {success:.4f}"
