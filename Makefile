@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint format serve constraints clean
+.PHONY: help install demo test test-slow lint format serve constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -18,7 +18,7 @@ export UV_HTTP_TIMEOUT ?= 600
 unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## list what can be made
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 install: $(STAMP)  ## put everything into .venv (Python 3.11 or 3.12 must be there)
 
@@ -37,6 +37,9 @@ serve: install  ## start the service: make serve [DATA=data] [PORT=8000]
 
 test: lint  ## lint, then every test, against the real Postgres and Redis that the tests start
 	$(BIN)/python -m pytest
+
+test-slow: install  ## the long battery: queries on a million job rows
+	$(BIN)/python -m pytest -m slow --timeout 3600
 
 lint: install  ## style, types and the import law
 	$(BIN)/ruff check .

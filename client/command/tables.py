@@ -12,7 +12,10 @@ from client.models import ApiKey, Figures, Job, Result
 
 def print_jobs(console: Console, jobs: Iterable[Job]) -> None:
     """One row per job, newest first."""
-    table = Table("job", "state", "stage", "done", "t", "accuracy", "created", "labels", box=None)
+    table = Table(box=None)
+    table.add_column("job", no_wrap=True, min_width=36)  # an id that is cut off is of no use
+    for name in ("state", "stage", "done", "t", "accuracy", "created", "labels"):
+        table.add_column(name)
     for job in jobs:
         result = job.result
         accuracy = (

@@ -20,7 +20,7 @@ from client.serving.embedded import CannotServe
 from client.serving.parts import Guard, Launch, Part, running
 
 TICK = 0.05  # seconds between two looks
-WORKER_GRACE = 40.0  # seconds: a job writes its checkpoint and leaves within 30
+WORKER_GRACE = 40.0  # seconds: a worker hands its job back and leaves within 30
 
 
 class Stopped(Exception):
