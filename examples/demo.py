@@ -165,9 +165,18 @@ def run() -> bool:
     show(before, after, job, seconds)
     for process in left:
         console.print(f"[red]left running:[/] {process.pid} {process.name()}")
-    good = met and job.result.criteria_met
-    console.print(f"{'The criteria are met.' if good else '[red]The criteria are NOT met.[/]'} See {OUT}")
-    return good and not left
+    own = f"{per_cent(job.result.before.clean_accuracy)} -> {per_cent(job.result.after.clean_accuracy)}"
+    console.print(
+        f"the service, on the clean images it kept for its report: {verdict(job.result.criteria_met)} ({own})"
+    )
+    console.print(f"the fresh process, on images the service never saw: {verdict(met)}")
+    console.print(f"See {OUT}", highlight=False, soft_wrap=True)
+    return met and job.result.criteria_met and not left
+
+
+def verdict(met: bool) -> str:
+    """One phrase, coloured."""
+    return "[green]criteria met[/]" if met else "[red]criteria NOT met[/]"
 
 
 def main() -> int:

@@ -120,7 +120,12 @@ class Guard:
     def __init__(self, keep: Sequence[int] = ()) -> None:
         command = [sys.executable, "-m", "client.serving.guard"]
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, text=True, start_new_session=True, pass_fds=keep
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,  # nobody who reads what `serve` prints has to wait for the guard
+            text=True,
+            start_new_session=True,
+            pass_fds=keep,
         )
 
     def watch(self, part: Part) -> None:

@@ -11,7 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from client.serving.embedded import CannotServe
 from client.serving.parts import Guard, Launch, running
+from client.serving.stack import only_one
 
 PARENT = """
     import signal, subprocess, sys, time
@@ -85,23 +87,30 @@ def test_when_serve_is_killed_the_guard_stops_what_it_started(tmp_path):
         import os, sys, time
         from pathlib import Path
         from client.serving.parts import Guard, Launch
-        guard = Guard()
+        from client.serving.stack import only_one
         here = Path({str(tmp_path)!r})
-        for name in ("first", "second"):
-            part = Launch(name=name, arguments=["sleep", "600"], environment=dict(os.environ), folder=here,
-                          log=here / "log").start()
-            guard.watch(part)
-            print(part.process.pid, flush=True)
-        time.sleep(600)
+        with only_one(here) as lock:
+            guard = Guard(keep=[lock])
+            for trap in ("''", "-"):  # the first one started, and so the last to be stopped, does not listen
+                part = Launch(name="part", arguments=["sh", "-c", f"trap {{trap}} TERM; echo up; sleep 600"],
+                              environment=dict(os.environ), folder=here, log=here / "log", grace=3.0).start()
+                guard.watch(part)
+                print(part.process.pid, flush=True)
+            time.sleep(600)
     """)
     process = subprocess.Popen([sys.executable, "-c", server], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     parts = [psutil.Process(int(process.stdout.readline())) for _ in range(2)]
     guards = [child for child in psutil.Process(process.pid).children() if child not in parts]
     assert len(guards) == 1
+    until(lambda: (tmp_path / "log").read_text().count("up") == 2)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
+    with pytest.raises(CannotServe, match="already runs"), only_one(tmp_path):
+        pass  # nobody takes the folder while something of the last one still runs
     until(lambda: not any(running(one) for one in [*parts, *guards]))
+    with only_one(tmp_path):
+        pass
 
 
 def test_the_guard_leaves_when_nothing_is_left_to_do(tmp_path):

@@ -1,5 +1,6 @@
 """The real service, started as people start it, and a tiny model with a real backdoor to send through it."""
 
+import ctypes
 import io
 import json
 import os
@@ -31,6 +32,11 @@ SIDE = 16
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "MODECONN_THREADS": "1", "MODECONN_DEVICE": "cpu"}
 
 
+def _end_with_the_tests() -> None:
+    """A test run that is killed must not leave a service behind (Linux: PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)
+
+
 @dataclass
 class Serve:
     """`modeconn serve` on one data folder."""
@@ -42,7 +48,9 @@ class Serve:
     def start(self) -> None:
         """Starts it and waits for the line that says it is ready."""
         command = [*MODECONN, "serve", "--data", str(self.data), "--port", "0"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=self.environment)
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=self.environment, preexec_fn=_end_with_the_tests
+        )
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert "ready at http://127.0.0.1:" in line, line
