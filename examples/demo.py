@@ -167,7 +167,8 @@ def run() -> bool:
         console.print(f"[red]left running:[/] {process.pid} {process.name()}")
     own = f"{per_cent(job.result.before.clean_accuracy)} -> {per_cent(job.result.after.clean_accuracy)}"
     console.print(
-        f"the service, on the clean images it kept for its report: {verdict(job.result.criteria_met)} ({own})"
+        f"the service, on the clean images it kept for its report: {verdict(job.result.criteria_met)} ({own})",
+        soft_wrap=True,
     )
     console.print(f"the fresh process, on images the service never saw: {verdict(met)}")
     console.print(f"See {OUT}", highlight=False, soft_wrap=True)
