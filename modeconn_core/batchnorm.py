@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -10,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from modeconn_core.augment import Augmentation, random_crop_and_mirror
+from modeconn_core.curve import Stamp
 from modeconn_core.device import autocast
 
 CALIBRATION_IMAGES = 2000  # more do not change the statistics
+STAMPED_SHARE = 0.1
 
 
 def batchnorm_layers(module: nn.Module) -> list[_BatchNorm]:
@@ -71,7 +74,9 @@ def distance(found: list[tuple[Tensor, Tensor]], wanted: list[tuple[Tensor, Tens
     return total
 
 
-def calibration_set(suspect: nn.Module, images_NCHW: Tensor, *, mirror: bool, seed: int) -> Tensor:
+def calibration_set(
+    suspect: nn.Module, images_NCHW: Tensor, *, mirror: bool, seed: int, stamps: Sequence[Stamp] = ()
+) -> Tensor:
     """The images (at most about CALIBRATION_IMAGES) on which statistics are re-estimated along the path.
 
     Networks are trained on shifted and mirrored crops, whose borders are blank, and statistics from uncropped images
@@ -82,6 +87,7 @@ def calibration_set(suspect: nn.Module, images_NCHW: Tensor, *, mirror: bool, se
     if not batchnorm_layers(suspect):
         return plain
     generator = torch.Generator().manual_seed(seed)
+    plain = _stamp_some(plain, stamps, generator)
     copies = max(1, CALIBRATION_IMAGES // len(plain))
     padding = round(Augmentation().crop * min(plain.shape[2:]))
     cropped = torch.cat(
@@ -94,3 +100,15 @@ def calibration_set(suspect: nn.Module, images_NCHW: Tensor, *, mirror: bool, se
         reestimate(trial, kind)
         distances.append(distance(statistics(trial), wanted))
     return plain if distances[0] <= distances[1] else cropped
+
+
+def _stamp_some(images_NCHW: Tensor, stamps: Sequence[Stamp], generator: torch.Generator) -> Tensor:
+    """A copy in which a random STAMPED_SHARE of the images carries the stamps, each as often."""
+    if not stamps:
+        return images_NCHW
+    images_NCHW = images_NCHW.clone(memory_format=torch.preserve_format)
+    chosen = torch.randperm(len(images_NCHW), generator=generator)[: round(STAMPED_SHARE * len(images_NCHW))]
+    for (mask, pattern), part in zip(stamps, chosen.tensor_split(len(stamps)), strict=True):
+        index = part.to(images_NCHW.device)
+        images_NCHW[index] = torch.lerp(images_NCHW[index], pattern.expand_as(images_NCHW[index]), mask)
+    return images_NCHW

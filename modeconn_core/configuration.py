@@ -45,7 +45,7 @@ class RepairConfig:
     curve: CurveKind = "bezier"
     bends: int = 1
     steps: int | None = None
-    rate: float = 0.4
+    rate: float = 0.3
     mirror: bool = True
     held_out: float = 0.3
     max_accuracy_drop: float = 0.025

@@ -35,7 +35,7 @@ class FitSettings:
 
     steps: int = 400
     batch_size: int = 128
-    rate: float = 0.4
+    rate: float = 0.3
     momentum: float = 0.9
     weight_decay: float = 1e-4
     gradient_limit: float = 0.05

@@ -41,7 +41,7 @@ def materialise(
     dtype = parameter_dtype(module)
     images = clean_images.to(device, dtype, memory_format=torch.channels_last)
     calibration = calibration_set(
-        working_copy(model, device), images[split.fit], mirror=config.mirror, seed=config.seed
+        working_copy(model, device), images[split.fit], mirror=config.mirror, seed=config.seed, stamps=path.stamps
     )
     reestimate(module, calibration, exact=True)
     attack = None

@@ -19,7 +19,7 @@ from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fin
 from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
 from modeconn_core.monitor import Monitor
 from modeconn_core.scan import Scan, findings, scan
-from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, weigh
+from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, knee, weigh
 from modeconn_core.splits import split_clean
 from modeconn_core.sweep import COARSE_GRID, CurvePoint, Probe, Sweep, TriggeredSet
 from modeconn_core.triggers import Trigger
@@ -64,9 +64,10 @@ def repair(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Chosen:
-    """The choice, and the curve and proxies of the triggers that it followed."""
+    """The choice, where the attack ends, and the curve and proxies of the triggers that were followed."""
 
     choice: Choice
+    knee: float | None
     curve: list[CurvePoint]
     proxies: tuple[tuple[Trigger, ...], ...]
 
@@ -208,8 +209,10 @@ class _Repair:
         )
         images, labels = self.selection_set
         probe = Probe(images=images, labels=labels, triggered=self.choose_with, proxies=found.proxies)
+        path.stamps = tuple((trigger.mask, trigger.pattern) for trigger in found.unlearned)
+        path.stamps = tuple((trigger.mask, trigger.pattern) for trigger in found.unlearned)
         calibration = calibration_set(
-            self.suspect, self.fit_set.images, mirror=self.config.mirror, seed=self.config.seed
+            self.suspect, self.fit_set.images, mirror=self.config.mirror, seed=self.config.seed, stamps=path.stamps
         )
         return Sweep(work, flat, path, calibration, probe)
 
@@ -219,7 +222,7 @@ class _Repair:
         suspect = evaluate(self.suspect, *self.selection_set)
         self._measure(sweep, list(COARSE_GRID), refined=False)
         first = self._choose(sweep, found, suspect)
-        self._measure(sweep, sweep.refined_grid(first.choice.t), refined=True)
+        self._measure(sweep, sweep.refined_grid(first.knee or first.choice.t), refined=True)
         self.monitor.enter("selecting")
         return self._choose(sweep, found, suspect)
 
@@ -243,9 +246,10 @@ class _Repair:
         ]
         followed = found.followed(cleared)
         measured = [m.following(followed) for m in measured]
-        choice = choose(weigh(measured, suspect, by=by), criteria, by=by)
+        points = weigh(measured, suspect, by=by)
+        choice = choose(points, criteria, by=by)
         proxies = tuple(found.proxies[i] for i in followed)
-        return _Chosen(choice=choice, curve=[m.point for m in measured], proxies=proxies)
+        return _Chosen(choice=choice, knee=knee(points, criteria), curve=[m.point for m in measured], proxies=proxies)
 
     def result(self, sweep: Sweep, end: Endpoint, found: Scan, chosen: _Chosen) -> RepairResult:
         """Build the repaired model and measure it, and the suspect, on images that nothing has seen yet."""

@@ -14,10 +14,10 @@ SMOOTHING_REACH = 0.026  # neighbours in t whose accuracy is averaged before it 
 AttackFigure = Literal["measured", "proxy"]
 ATTACK_NAMES: dict[AttackFigure, str] = {
     "measured": "attack success rate",
-    "proxy": "success rate of the inverted triggers",
+    "proxy": "success rate of the inverted triggers above their floor",
 }
 UNSEEN_BUDGET = 0.01  # accuracy spent where no trigger is known: walk as far as one point buys
-SAFETY_BUDGET = 0.003  # accuracy spent to go on past the knee
+MARGIN = 0.051  # in t: how far around the chosen point the attack must be clear
 CAUTION = 1.5  # standard errors added to an accuracy drop that is spent without a trigger to show for it
 
 
@@ -53,7 +53,12 @@ class Choice:
 
 
 def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: AttackFigure) -> list[Candidate]:
-    """What the choice sees at every measured t. ``suspect`` was evaluated on the very same images: drops are paired."""
+    """What the choice sees at every measured t. ``suspect`` was evaluated on the very same images: drops are paired.
+
+    A patch misleads any model now and then, so stand-ins are weighed above the least success they have inside the path.
+    """
+    inner = [m.point.proxy_success_rate for m in measurements if 0.0 < m.t < 1.0]
+    floor = min((rate for rate in inner if rate is not None), default=0.0)
     drops, errors = [], []
     for measurement in measurements:
         lost = suspect.correct.float() - measurement.clean.correct.float()
@@ -63,7 +68,8 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
     for i, measurement in enumerate(measurements):
         near = [j for j, other in enumerate(measurements) if abs(other.t - measurement.t) <= SMOOTHING_REACH]
         point = measurement.point
-        attack = point.attack_success_rate if by == "measured" else point.proxy_success_rate
+        proxy = None if point.proxy_success_rate is None else max(0.0, point.proxy_success_rate - floor)
+        attack = point.attack_success_rate if by == "measured" else proxy
         smoothed = sum(drops[j] for j in near) / len(near)
         result.append(Candidate(t=measurement.t, drop=smoothed, drop_error=errors[i], attack=attack))
     return result
@@ -76,30 +82,40 @@ def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure)
     return _choose_by_attack(points, criteria, ATTACK_NAMES[by])
 
 
-def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_name: str) -> Choice:
-    """Past the knee, where both neighbours are clear too, and on from there as far as little accuracy buys.
+def knee(points: Sequence[Candidate], criteria: Criteria) -> float | None:
+    """The t nearest to a tampered end at which the attack is clear: where a finer look pays. None without one."""
+    clear = [p for p in points if p.attack is not None and p.attack <= criteria.max_attack_success_rate]
+    return min(clear, key=_nearness).t if clear else None
 
-    What is followed may fade sooner than the true trigger.
+
+def _nearness(point: Candidate) -> tuple[float, float]:
+    return round(min(point.t, 1 - point.t), 4), point.drop
+
+
+def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_name: str) -> Choice:
+    """Past the knee, not on it: the attack is clear at the next points and everywhere within MARGIN.
+
+    Of such points the one nearest to an end: accuracy falls from there on, more steadily than a few images can tell.
     """
     clear = [_attack(point) <= criteria.max_attack_success_rate for point in points]
     settled = [
         point
         for i, point in enumerate(points)
-        if clear[i] and clear[max(i - 1, 0)] and clear[min(i + 1, len(points) - 1)]
+        if clear[i]
+        and clear[max(i - 1, 0)]
+        and clear[min(i + 1, len(points) - 1)]
+        and all(clear[j] for j, other in enumerate(points) if abs(other.t - point.t) <= MARGIN)
     ]
     pool = settled or [point for point, is_clear in zip(points, clear, strict=True) if is_clear]
     affordable = [point for point in pool if point.drop <= criteria.max_accuracy_drop]
     if affordable:
-        least = min(point.drop for point in affordable)
-        safe = [point for point in affordable if point.drop <= least + SAFETY_BUDGET]
-        best = max(safe, key=lambda point: (min(point.t, 1 - point.t), -point.drop))
+        best = min(affordable, key=_nearness)
         return Choice(
             t=best.t,
             within_criteria=True,
             reason=(
-                f"At t = {best.t:g} the {attack_name} is {_percent(_attack(best))} and stays low on both sides. Among "
-                f"such points it lies farthest from the tampered ends within {_points(SAFETY_BUDGET)} of the most "
-                f"accurate one (accuracy on held-out images {_change(best.drop)})."
+                f"At t = {best.t:g} the {attack_name} is {_percent(_attack(best))} and stays low on both sides; "
+                f"of such points it is the nearest to the suspect's accuracy (on held-out images {_change(best.drop)})."
             ),
         )
     best = min(points, key=lambda point: _excess(point, criteria))
