@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modeconn_core.metrics import Evaluation, wilson_interval
-from modeconn_core.selection import Candidate, Criteria, choose, weigh
+from modeconn_core.selection import Candidate, Criteria, choose, knee, weigh
 from modeconn_core.splits import split_clean
 from modeconn_core.sweep import CurvePoint, Measurement
 
@@ -89,6 +89,22 @@ def test_drops_are_paired_and_smoothed_over_close_neighbours_only() -> None:
     assert [point.drop_error for point in weighed] == pytest.approx([0, 0.03, 0.03], abs=1e-6)
     assert [point.attack for point in weighed] == [0.3, 0.3, 0]
     assert [point.attack for point in weigh(measured, suspect, by="proxy")] == [0.2, 0.2, 0]
+
+
+def test_stand_ins_count_above_the_least_success_inside_the_path_and_measured_attacks_as_they_are() -> None:
+    right = torch.ones(10, dtype=torch.bool)
+    rates = {0.0: 1.0, 0.1: 0.06, 0.5: 0.02, 0.9: 0.3, 1.0: 0.0}
+    measured = [measurement(t, right, rate, rate) for t, rate in rates.items()]
+    weighed = weigh(measured, measured[0].clean, by="proxy")
+    assert [point.attack for point in weighed] == pytest.approx([0.98, 0.04, 0.0, 0.28, 0.0])
+    assert [point.attack for point in weigh(measured, measured[0].clean, by="measured")] == list(rates.values())
+
+
+def test_the_knee_is_the_clear_point_nearest_to_an_end_and_the_cheaper_of_two() -> None:
+    attacks = [1, 0.03, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.04, 1]
+    assert knee(curve([0, 0.01, *[0.02] * 7, 0.03, 0], attacks), CRITERIA) == 0.1
+    assert knee(curve([0, 0.03, *[0.02] * 7, 0.01, 0], attacks), CRITERIA) == 0.9
+    assert knee(curve([0] * 11, [1] * 11), CRITERIA) is None
 
 
 def test_a_measurement_can_be_narrowed_to_the_triggers_that_count() -> None:
