@@ -19,7 +19,8 @@ from bench.results import keep
 from modeconn_core.architectures import build
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device
-from modeconn_core.fit import Batch, FitSettings, PathFit, TrainingSet
+from modeconn_core.distillation import training_set
+from modeconn_core.fit import Batch, FitSettings, PathFit
 
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "preact_resnet18 width 16": lambda: build("preact_resnet18", 10, width=16),
@@ -50,8 +51,10 @@ def ratio(name: str, rounds: int) -> dict[str, float | str]:
     torch.manual_seed(0)
     suspect = MODELS[name]().to(device, memory_format=torch.channels_last).train()
     images = torch.randn(512, 3, 32, 32, device=device).contiguous(memory_format=torch.channels_last)
-    data = TrainingSet(images=images, labels=torch.randint(0, 10, (512,), device=device))
     settings = FitSettings(rate=1e-3, steps=10 * rounds)
+    labels = torch.randint(0, 10, (512,), device=device)
+    data = training_set([suspect.eval()], images, labels, classes=10, settings=settings, seed=0)
+    suspect.train()
     plain = copy.deepcopy(suspect)
     optimizer = torch.optim.SGD(plain.parameters(), lr=1e-3, momentum=0.9, weight_decay=1e-4)
     state = {key: value.clone() for key, value in suspect.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Batched augmentation on the device: crop, mirror, cutout, mixup.
+"""Batched augmentation on the device: crop, mirror, cutout.
 
 Draws come from a generator, so they can be repeated.
 """
@@ -14,7 +14,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augmentation:
-    """What is done to every training batch.
+    """What is done to training images.
 
     crop: pixels of zero padding around the image before a random crop, as a share of its side.
     mirror: flip half of the images left to right; off where classes are not mirror-invariant (traffic signs, digits).
@@ -24,12 +24,16 @@ class Augmentation:
 
     crop: float = 0.125
     mirror: bool = True
-    cutout: float = 0.5
-    mixup: float = 1.0
+    cutout: float = 0.0
+    mixup: float = 0.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.crop <= 0.5 or not 0 <= self.cutout < 1 or self.mixup < 0:
             raise ValueError("crop must lie in [0, 0.5], cutout in [0, 1), mixup must not be negative")
+
+    def padding(self, images_NCHW: Tensor) -> int:
+        """Pixels around these images before a crop."""
+        return round(self.crop * min(images_NCHW.shape[2:]))
 
 
 def uniform(n: int, generator: torch.Generator, device: torch.device) -> Tensor:
@@ -37,24 +41,47 @@ def uniform(n: int, generator: torch.Generator, device: torch.device) -> Tensor:
     return torch.rand(n, generator=generator).to(device, non_blocking=True)
 
 
-def random_crop_and_mirror(x_BCHW: Tensor, *, padding: int, mirror: bool, generator: torch.Generator) -> Tensor:
-    """Shift every image by up to ``padding`` pixels (zeros come in) and mirror half of them.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Views:
+    """Crops of images as they were drawn, so that each can be taken again: upper left corners in the padded image, in
+    pixels, and whether it is mirrored; three tensors (M,)."""
 
-    One gather does the whole batch.
-    """
-    batch, _, height, width = x_BCHW.shape
-    device = x_BCHW.device
+    padding: int
+    tops: Tensor
+    lefts: Tensor
+    mirrored: Tensor
+
+    def __len__(self) -> int:
+        return len(self.tops)
+
+    def of(self, x_BCHW: Tensor, chosen_B: Tensor) -> Tensor:
+        """View ``chosen_B[i]`` of image i; zeros come in where it reaches over the border. One gather does it all."""
+        batch, _, height, width = x_BCHW.shape
+        device = x_BCHW.device
+        rows_BH = self.tops[chosen_B][:, None] + torch.arange(height, device=device)
+        columns_BW = self.lefts[chosen_B][:, None] + torch.arange(width, device=device)
+        columns_BW = torch.where(self.mirrored[chosen_B][:, None], columns_BW.flip(1), columns_BW)
+        padded_BHWC = F.pad(x_BCHW, (self.padding,) * 4).permute(0, 2, 3, 1)
+        index_B = torch.arange(batch, device=device)
+        return padded_BHWC[index_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]].permute(0, 3, 1, 2)
+
+
+def draw_views(count: int, *, padding: int, mirror: bool, generator: torch.Generator, device: torch.device) -> Views:
+    """``count`` random views: shifts of up to ``padding`` pixels, half of them mirrored if ``mirror``."""
     span = 2 * padding + 1
-    top_B = (uniform(batch, generator, device) * span).long()
-    left_B = (uniform(batch, generator, device) * span).long()
-    rows_BH = top_B[:, None] + torch.arange(height, device=device)
-    columns_BW = left_B[:, None] + torch.arange(width, device=device)
-    if mirror:
-        flipped_B = uniform(batch, generator, device) < 0.5
-        columns_BW = torch.where(flipped_B[:, None], columns_BW.flip(1), columns_BW)
-    padded_BHWC = F.pad(x_BCHW, (padding,) * 4).permute(0, 2, 3, 1)
-    index_B = torch.arange(batch, device=device)
-    return padded_BHWC[index_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]].permute(0, 3, 1, 2)
+    return Views(
+        padding=padding,
+        tops=(uniform(count, generator, device) * span).long(),
+        lefts=(uniform(count, generator, device) * span).long(),
+        mirrored=uniform(count, generator, device) < (0.5 if mirror else 0.0),
+    )
+
+
+def random_crop_and_mirror(x_BCHW: Tensor, *, padding: int, mirror: bool, generator: torch.Generator) -> Tensor:
+    """One random view of every image."""
+    everything_B = torch.arange(len(x_BCHW), device=x_BCHW.device)
+    views = draw_views(len(x_BCHW), padding=padding, mirror=mirror, generator=generator, device=x_BCHW.device)
+    return views.of(x_BCHW, everything_B)
 
 
 def cutout(x_BCHW: Tensor, *, side: int, generator: torch.Generator) -> Tensor:
@@ -67,14 +94,3 @@ def cutout(x_BCHW: Tensor, *, side: int, generator: torch.Generator) -> Tensor:
     in_columns_BW = (torch.arange(width, device=device) - column_B1).abs() < side // 2
     hole_B1HW = (in_rows_BH[:, :, None] & in_columns_BW[:, None, :])[:, None]
     return x_BCHW.masked_fill(hole_B1HW, 0.0)
-
-
-def augment(x_BCHW: Tensor, settings: Augmentation, generator: torch.Generator) -> Tensor:
-    """Crop, mirror and cutout as ``settings`` say; (B, C, H, W) in and out."""
-    side = min(x_BCHW.shape[2:])
-    x_BCHW = random_crop_and_mirror(
-        x_BCHW, padding=round(settings.crop * side), mirror=settings.mirror, generator=generator
-    )
-    if settings.cutout > 0:
-        x_BCHW = cutout(x_BCHW, side=round(settings.cutout * side), generator=generator)
-    return x_BCHW

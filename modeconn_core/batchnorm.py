@@ -89,7 +89,7 @@ def calibration_set(
     generator = torch.Generator().manual_seed(seed)
     plain = _stamp_some(plain, stamps, generator)
     copies = max(1, CALIBRATION_IMAGES // len(plain))
-    padding = round(Augmentation().crop * min(plain.shape[2:]))
+    padding = Augmentation().padding(plain)
     cropped = torch.cat(
         [random_crop_and_mirror(plain, padding=padding, mirror=mirror, generator=generator) for _ in range(copies)]
     ).contiguous(memory_format=torch.channels_last)

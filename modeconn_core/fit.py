@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modeconn_core.augment import Augmentation, augment
+from modeconn_core.augment import Augmentation, Views, cutout
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import autocast
 from modeconn_core.errors import RepairStopped
@@ -29,13 +29,12 @@ class FitSettings:
 
     steps: batches; batch_size: images in each; rate: SGD's step size at its height; momentum: heavy ball;
     weight_decay: acts on the sampled point w(t), as in the paper's code; gradient_limit: longest gradient of a tensor,
-    relative to its weights; stamped: share of every batch that carries an
-    inverted trigger under its true label, where the scan found any.
+    relative to its weights; stamped: share of every batch that carries an inverted trigger, where the scan found any.
     """
 
     steps: int = 400
     batch_size: int = 128
-    rate: float = 0.3
+    rate: float = 0.6
     momentum: float = 0.9
     weight_decay: float = 1e-4
     gradient_limit: float = 0.05
@@ -58,20 +57,17 @@ class FitSettings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """One augmented batch: images (B, C, H, W), the labels that mixup joins, the first one's share, the path's t."""
+    """One batch: images (B, C, H, W), their targets (B, K), which are distributions over the classes, the path's t."""
 
     images: Tensor
-    labels: Tensor
-    partner_labels: Tensor
-    share: float
+    targets: Tensor
     t: float
 
     def loss(self, module: nn.Module) -> Tensor:
         """Cross-entropy of ``module`` on the batch."""
         with autocast(self.images.device):
             outputs_BK = main_output(module(self.images)).float()
-        own = F.cross_entropy(outputs_BK, self.labels)
-        return self.share * own + (1 - self.share) * F.cross_entropy(outputs_BK, self.partner_labels)
+        return F.cross_entropy(outputs_BK, self.targets)
 
 
 def main_output(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
@@ -81,32 +77,41 @@ def main_output(outputs: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainingSet:
-    """Clean images (N, C, H, W), normalised, and labels (N,), both on the training device, and triggers to unlearn."""
+    """What a fit learns, all on its device: fixed views of clean images, each with its own target, and triggers to
+    unlearn.
+
+    images: (N, C, H, W), normalised. views: M of them, view m of image m % N. targets: (M, K) distributions over the
+    classes. stamps: put triggers on images; what they cover keeps the target it has without them.
+    """
 
     images: Tensor
-    labels: Tensor
+    views: Views
+    targets: Tensor
     stamps: Sequence[Stamp] = ()
 
     def batch(self, settings: FitSettings, seed: int, step: int) -> Batch:
         """Batch ``step``, a pure function of (seed, step): an interrupted fit needs no random state to go on."""
         rng = np.random.default_rng((seed, 1, step))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
         t = float(rng.random())
         chosen_B = self._indices(seed, step, settings.batch_size)
-        y_B = self.labels[chosen_B]
-        x_BCHW = self._stamp_some(self.images[chosen_B], settings.stamped, rng)
-        x_BCHW = augment(
-            x_BCHW, settings.augmentation, generator
-        )  # triggers move with their images, as poisoned ones did
-        mixup = settings.augmentation.mixup
-        share = float(rng.beta(mixup, mixup)) if mixup > 0 else 1.0
-        partner_B = torch.from_numpy(rng.permutation(len(y_B))).to(y_B.device, non_blocking=True)
-        x_BCHW = torch.lerp(x_BCHW[partner_B], x_BCHW, share).contiguous(memory_format=torch.channels_last)
-        return Batch(images=x_BCHW, labels=y_B, partner_labels=y_B[partner_B], share=share, t=t)
+        targets_BK = self.targets[chosen_B]
+        stamped_BCHW = self._stamp_some(self.images[chosen_B % len(self.images)], settings.stamped, rng)
+        x_BCHW = self.views.of(stamped_BCHW, chosen_B)  # triggers move with their images, as poisoned ones did
+        if settings.augmentation.cutout > 0:
+            generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
+            x_BCHW = cutout(
+                x_BCHW, side=round(settings.augmentation.cutout * min(x_BCHW.shape[2:])), generator=generator
+            )
+        if settings.augmentation.mixup > 0:
+            share = float(rng.beta(settings.augmentation.mixup, settings.augmentation.mixup))
+            partner_B = torch.from_numpy(rng.permutation(len(chosen_B))).to(chosen_B.device, non_blocking=True)
+            x_BCHW = torch.lerp(x_BCHW[partner_B], x_BCHW, share)
+            targets_BK = torch.lerp(targets_BK[partner_B], targets_BK, share)
+        return Batch(images=x_BCHW.contiguous(memory_format=torch.channels_last), targets=targets_BK, t=t)
 
     def _indices(self, seed: int, step: int, batch_size: int) -> Tensor:
-        """The images of batch ``step`` out of an endless row of shuffled epochs."""
-        count = len(self.images)
+        """The views of batch ``step`` out of an endless row of shuffled epochs."""
+        count = len(self.targets)
         first, last = step * batch_size, (step + 1) * batch_size - 1
         epochs = [
             np.random.default_rng((seed, 2, epoch)).permutation(count)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,17 +15,20 @@ from modeconn_core.batchnorm import calibration_set, reestimate
 from modeconn_core.configuration import Figures, OnProgress, RepairConfig, RepairResult
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device, parameter_dtype, working_copy
+from modeconn_core.distillation import training_set
 from modeconn_core.endpoints import Endpoint, second_end
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fine_tune
 from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
 from modeconn_core.monitor import Monitor
 from modeconn_core.scan import Scan, findings, scan
-from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, knee, weigh
+from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, weigh
 from modeconn_core.splits import split_clean
 from modeconn_core.sweep import COARSE_GRID, CurvePoint, Probe, Sweep, TriggeredSet
 from modeconn_core.triggers import Trigger
 
-FEW_IMAGES, MANY_IMAGES, FEW_STEPS, MANY_STEPS = 50, 2500, 100, 300
+FEW_IMAGES, MANY_IMAGES = 30, 1500  # of the fit, between which its length and rate go by the logarithm
+FEW_STEPS, MANY_STEPS = 100, 300
+LOW_RATE, HIGH_RATE = 0.3, 0.6
 FINE_TUNING_DIVISOR = 4.0  # a fine-tuned end moves with its whole gradient, a bend with a fraction of it
 
 
@@ -64,10 +68,9 @@ def repair(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Chosen:
-    """The choice, where the attack ends, and the curve and proxies of the triggers that were followed."""
+    """The choice, and the curve and proxies of the triggers that were followed."""
 
     choice: Choice
-    knee: float | None
     curve: list[CurvePoint]
     proxies: tuple[tuple[Trigger, ...], ...]
 
@@ -92,7 +95,6 @@ class _Repair:
         self.original = model
         split = split_clean(labels, held_out=config.held_out, seed=config.seed)
         self.images, self.labels = self._on_device(images), labels.to(self.device)
-        self.fit_set = TrainingSet(images=self.images[split.fit], labels=self.labels[split.fit])
         self.split = split
         self.choose_with, self.report_with = self._divide_triggered(triggered)
         self.warnings: list[str] = []
@@ -142,6 +144,10 @@ class _Repair:
         return classes
 
     @property
+    def fit_set(self) -> tuple[Tensor, Tensor]:
+        return self.images[self.split.fit], self.labels[self.split.fit]
+
+    @property
     def selection_set(self) -> tuple[Tensor, Tensor]:
         return self.images[self.split.selection], self.labels[self.split.selection]
 
@@ -150,7 +156,7 @@ class _Repair:
         self.monitor.enter("scanning")
         return scan(
             self.suspect,
-            (self.fit_set.images, self.fit_set.labels),
+            self.fit_set,
             self.selection_set,
             classes=self.classes,
             settings=self.config.inversion,
@@ -171,22 +177,36 @@ class _Repair:
         )
 
     def _fine_tune(self, module: nn.Module) -> None:
-        settings = replace(self._fit_settings(), rate=self.config.rate / FINE_TUNING_DIVISOR)
+        settings = self._fit_settings()
+        settings = replace(settings, rate=settings.rate / FINE_TUNING_DIVISOR)
         fine_tune(
             module,
-            self.fit_set,
+            self._lessons(settings, [self.suspect]),
             settings,
             self.config.seed,
             on_step=lambda done, loss: self.monitor.on_step(done, settings.steps, loss),
         )
 
     def _fit_settings(self) -> FitSettings:
-        images = len(self.fit_set.images)
+        images = len(self.split.fit)
         return FitSettings(
             steps=self.config.steps or steps_for(images),
             batch_size=min(128, images),
-            rate=self.config.rate,
+            rate=self.config.rate or rate_for(images),
             augmentation=Augmentation(mirror=self.config.mirror),
+        )
+
+    def _lessons(
+        self, settings: FitSettings, teachers: Sequence[nn.Module], unlearned: Sequence[Trigger] = ()
+    ) -> TrainingSet:
+        return training_set(
+            teachers,
+            *self.fit_set,
+            classes=self.classes,
+            settings=settings,
+            seed=self.config.seed,
+            stamps=tuple(trigger.stamp for trigger in unlearned),
+            on_batch=self.monitor.check,
         )
 
     def fit(self, end: Endpoint, found: Scan) -> Sweep:
@@ -203,16 +223,17 @@ class _Repair:
             start="line" if end.kind == "given" else "first",
         )
         settings = self._fit_settings()
-        data = replace(self.fit_set, stamps=tuple(trigger.stamp for trigger in found.unlearned))
-        PathFit(work, flat, path, data, settings, self.config.seed).run(
+        teachers = [self.suspect]
+        if end.kind == "given":
+            teachers.append(_with_state(self.suspect, end.state_dict))
+        path.stamps = tuple((trigger.mask, trigger.pattern) for trigger in found.unlearned)
+        PathFit(work, flat, path, self._lessons(settings, teachers, found.unlearned), settings, self.config.seed).run(
             on_step=lambda done, loss: self.monitor.on_step(done, settings.steps, loss)
         )
         images, labels = self.selection_set
         probe = Probe(images=images, labels=labels, triggered=self.choose_with, proxies=found.proxies)
-        path.stamps = tuple((trigger.mask, trigger.pattern) for trigger in found.unlearned)
-        path.stamps = tuple((trigger.mask, trigger.pattern) for trigger in found.unlearned)
         calibration = calibration_set(
-            self.suspect, self.fit_set.images, mirror=self.config.mirror, seed=self.config.seed, stamps=path.stamps
+            self.suspect, self.fit_set[0], mirror=self.config.mirror, seed=self.config.seed, stamps=path.stamps
         )
         return Sweep(work, flat, path, calibration, probe)
 
@@ -222,7 +243,7 @@ class _Repair:
         suspect = evaluate(self.suspect, *self.selection_set)
         self._measure(sweep, list(COARSE_GRID), refined=False)
         first = self._choose(sweep, found, suspect)
-        self._measure(sweep, sweep.refined_grid(first.knee or first.choice.t), refined=True)
+        self._measure(sweep, sweep.refined_grid(first.choice.t), refined=True)
         self.monitor.enter("selecting")
         return self._choose(sweep, found, suspect)
 
@@ -246,10 +267,9 @@ class _Repair:
         ]
         followed = found.followed(cleared)
         measured = [m.following(followed) for m in measured]
-        points = weigh(measured, suspect, by=by)
-        choice = choose(points, criteria, by=by)
+        choice = choose(weigh(measured, suspect, by=by), criteria, by=by)
         proxies = tuple(found.proxies[i] for i in followed)
-        return _Chosen(choice=choice, knee=knee(points, criteria), curve=[m.point for m in measured], proxies=proxies)
+        return _Chosen(choice=choice, curve=[m.point for m in measured], proxies=proxies)
 
     def result(self, sweep: Sweep, end: Endpoint, found: Scan, chosen: _Chosen) -> RepairResult:
         """Build the repaired model and measure it, and the suspect, on images that nothing has seen yet."""
@@ -264,7 +284,7 @@ class _Repair:
         targets = findings(
             found,
             repaired,
-            (self.fit_set.images, self.fit_set.labels),
+            self.fit_set,
             probe,
             settings=self.config.inversion,
             seed=self.config.seed,
@@ -291,6 +311,13 @@ class _Repair:
         )
 
 
+def _with_state(module: nn.Module, state_dict: Mapping[str, Tensor]) -> nn.Module:
+    """A copy of ``module`` with other weights and buffers, in eval mode."""
+    other = copy.deepcopy(module)
+    other.load_state_dict(dict(state_dict))
+    return other.eval()
+
+
 def module_at(sweep: Sweep, t: float, suspect: nn.Module) -> nn.Module:
     """The path's model at ``t`` as a module like ``suspect``, its BatchNorm statistics taken in full precision."""
     repaired = copy.deepcopy(suspect)
@@ -314,9 +341,19 @@ def meets(before: CurvePoint, after: CurvePoint, criteria: Criteria) -> bool:
 
 
 def steps_for(images: int) -> int:
-    """Batches of a fit: few images want few steps (method.md); in between, by the logarithm of their number."""
+    """Batches of a fit to ``images``: few images want few steps."""
+    return round(_between(FEW_STEPS, MANY_STEPS, images))
+
+
+def rate_for(images: int) -> float:
+    """SGD's step size for the bends: few images hold the clean function less still."""
+    return _between(LOW_RATE, HIGH_RATE, images)
+
+
+def _between(few: float, many: float, images: int) -> float:
+    """From ``few`` at FEW_IMAGES to ``many`` at MANY_IMAGES, by the logarithm of their number."""
     share = math.log(max(images, FEW_IMAGES) / FEW_IMAGES) / math.log(MANY_IMAGES / FEW_IMAGES)
-    return round(FEW_STEPS + (MANY_STEPS - FEW_STEPS) * min(share, 1.0))
+    return few + (many - few) * min(share, 1.0)
 
 
 def _check_images(images: Tensor, labels: Tensor, name: str) -> None:

@@ -16,9 +16,9 @@ ATTACK_NAMES: dict[AttackFigure, str] = {
     "measured": "attack success rate",
     "proxy": "success rate of the inverted triggers above their floor",
 }
-UNSEEN_BUDGET = 0.01  # accuracy spent where no trigger is known: walk as far as one point buys
+DEPTH = 0.35  # in t from the nearer end: SIG, and a Blend trigger that the scan missed, are under 1 % there
+DEPTH_BUDGET = 0.01  # accuracy that going there may cost
 MARGIN = 0.051  # in t: how far around the chosen point the attack must be clear
-CAUTION = 1.5  # standard errors added to an accuracy drop that is spent without a trigger to show for it
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,84 +76,72 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
 
 
 def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure) -> Choice:
-    """Pick t from ``points`` in order of t: past the attack's knee, or without one as far as little accuracy buys."""
-    if any(point.attack is None for point in points):
-        return _choose_without_trigger(points, criteria)
-    return _choose_by_attack(points, criteria, ATTACK_NAMES[by])
+    """Pick t from ``points`` in order of t: where the attack is clear, and about DEPTH away from both ends.
+
+    Stand-ins for the trigger clear a little before the trigger itself, and there may be tampering that the scan does
+    not see; both are gone far from the ends (Zhao et al. 2020, section 4), where distilled paths hardly lose accuracy.
+    """
+    known = all(point.attack is not None for point in points)
+    inner = [point for point in points if 0.0 < point.t < 1.0]
+    clear = _settled(inner, criteria) if known else inner
+    affordable = [point for point in clear if point.drop <= criteria.max_accuracy_drop]
+    cheap = [point for point in affordable if point.drop - point.drop_error <= DEPTH_BUDGET]
+    if affordable:
+        best = min(cheap, key=_preference) if cheap else min(affordable, key=lambda point: point.drop)
+        return Choice(t=best.t, within_criteria=True, reason=_praise(best, ATTACK_NAMES[by]))
+    best = min(inner, key=lambda point: _excess(point, criteria))
+    return Choice(t=best.t, within_criteria=False, reason=_regret(best, criteria, ATTACK_NAMES[by]))
 
 
-def knee(points: Sequence[Candidate], criteria: Criteria) -> float | None:
-    """The t nearest to a tampered end at which the attack is clear: where a finer look pays. None without one."""
-    clear = [p for p in points if p.attack is not None and p.attack <= criteria.max_attack_success_rate]
-    return min(clear, key=_nearness).t if clear else None
+def _settled(points: Sequence[Candidate], criteria: Criteria) -> list[Candidate]:
+    """Points past the knee, not on it: the attack is clear next to them and everywhere within MARGIN.
 
-
-def _nearness(point: Candidate) -> tuple[float, float]:
-    return round(min(point.t, 1 - point.t), 4), point.drop
-
-
-def _choose_by_attack(points: Sequence[Candidate], criteria: Criteria, attack_name: str) -> Choice:
-    """Past the knee, not on it: the attack is clear at the next points and everywhere within MARGIN.
-
-    Of such points the one nearest to an end: accuracy falls from there on, more steadily than a few images can tell.
+    Where there is no such point, those at which the attack is clear.
     """
     clear = [_attack(point) <= criteria.max_attack_success_rate for point in points]
     settled = [
         point
         for i, point in enumerate(points)
-        if clear[i]
-        and clear[max(i - 1, 0)]
-        and clear[min(i + 1, len(points) - 1)]
+        if all(clear[max(i - 1, 0) : i + 2])
         and all(clear[j] for j, other in enumerate(points) if abs(other.t - point.t) <= MARGIN)
     ]
-    pool = settled or [point for point, is_clear in zip(points, clear, strict=True) if is_clear]
-    affordable = [point for point in pool if point.drop <= criteria.max_accuracy_drop]
-    if affordable:
-        best = min(affordable, key=_nearness)
-        return Choice(
-            t=best.t,
-            within_criteria=True,
-            reason=(
-                f"At t = {best.t:g} the {attack_name} is {_percent(_attack(best))} and stays low on both sides; "
-                f"of such points it is the nearest to the suspect's accuracy (on held-out images {_change(best.drop)})."
-            ),
+    return settled or [point for point, is_clear in zip(points, clear, strict=True) if is_clear]
+
+
+def _depth(point: Candidate) -> float:
+    """Distance from the nearer end, in t."""
+    return round(min(point.t, 1 - point.t), 4)
+
+
+def _preference(point: Candidate) -> tuple[float, float]:
+    """Small is good: close to DEPTH, on the side of the suspect."""
+    return round(abs(_depth(point) - DEPTH), 4), point.t
+
+
+def _praise(best: Candidate, attack_name: str) -> str:
+    accuracy = f"accuracy on held-out images {_change(best.drop)}"
+    if best.attack is None:
+        return (
+            f"The scan found no trigger to follow. t = {best.t:g} lies far from both ends, where unseen "
+            f"tampering fades, and the path is still accurate there ({accuracy})."
         )
-    best = min(points, key=lambda point: _excess(point, criteria))
-    return Choice(
-        t=best.t,
-        within_criteria=False,
-        reason=(
-            f"No point of the path brings the {attack_name} down to {_percent(criteria.max_attack_success_rate)} "
-            f"for at most {_points(criteria.max_accuracy_drop)} of accuracy; t = {best.t:g} is the best trade-off "
-            f"({attack_name} {_percent(_attack(best))}, accuracy {_change(best.drop)})."
-        ),
+    return (
+        f"At t = {best.t:g} the {attack_name} is {_percent(best.attack)} and stays low on both sides; it lies far from "
+        f"both ends, where unseen tampering fades too, and the path is still accurate there ({accuracy})."
     )
 
 
-def _choose_without_trigger(points: Sequence[Candidate], criteria: Criteria) -> Choice:
-    """Nothing to follow: go as far from the ends as one point of accuracy surely buys."""
-    budget = min(UNSEEN_BUDGET, criteria.max_accuracy_drop)
-    affordable = [point for point in points if point.drop + CAUTION * point.drop_error <= budget]
-    inner = [point for point in affordable if 0.0 < point.t < 1.0]
-    if inner:
-        best = max(inner, key=lambda point: (min(point.t, 1 - point.t), -point.drop))
-        return Choice(
-            t=best.t,
-            within_criteria=True,
-            reason=(
-                f"The scan found no trigger to follow, so t = {best.t:g} is as far from both ends as "
-                f"{_points(budget)} of accuracy buys (accuracy on held-out images {_change(best.drop)})."
-            ),
-        )
-    best = min((point for point in points if 0.0 < point.t < 1.0), key=lambda point: point.drop)
-    return Choice(
-        t=best.t,
-        within_criteria=best.drop <= criteria.max_accuracy_drop,
-        reason=(
-            f"The scan found no trigger to follow and no point of the path costs less than {_points(budget)} of "
-            f"accuracy; "
+def _regret(best: Candidate, criteria: Criteria, attack_name: str) -> str:
+    limit = _points(criteria.max_accuracy_drop)
+    if best.attack is None:
+        return (
+            f"The scan found no trigger to follow and every point of the path costs more than {limit} of accuracy; "
             f"t = {best.t:g} costs least (accuracy on held-out images {_change(best.drop)})."
-        ),
+        )
+    return (
+        f"No point of the path brings the {attack_name} down to {_percent(criteria.max_attack_success_rate)} "
+        f"for at most {limit} of accuracy; t = {best.t:g} is the best trade-off "
+        f"({attack_name} {_percent(best.attack)}, accuracy {_change(best.drop)})."
     )
 
 
@@ -163,8 +151,8 @@ def _attack(point: Candidate) -> float:
 
 
 def _excess(point: Candidate, criteria: Criteria) -> float:
-    over_accuracy = max(0.0, point.drop - criteria.max_accuracy_drop)
-    return over_accuracy + max(0.0, _attack(point) - criteria.max_attack_success_rate)
+    over_attack = 0.0 if point.attack is None else max(0.0, point.attack - criteria.max_attack_success_rate)
+    return max(0.0, point.drop - criteria.max_accuracy_drop) + over_attack
 
 
 def _percent(rate: float) -> str:

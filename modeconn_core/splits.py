@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-SELECTION_SHARE = 0.5  # of the held-out images
+SELECTION_SHARE = 0.4  # of the held-out images; the others are reported on, and the verdict hangs on them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,14 +8,21 @@ from dataclasses import replace
 import pytest
 import torch
 
-from modeconn_core.augment import Augmentation, cutout, random_crop_and_mirror
+from modeconn_core.augment import Augmentation, cutout, draw_views, random_crop_and_mirror
 from modeconn_core.batchnorm import reestimate
 from modeconn_core.curve import FlatParameters, ModePath
+from modeconn_core.distillation import training_set
 from modeconn_core.errors import RepairStopped
 from modeconn_core.fit import FitSettings, PathFit, TrainingSet, fine_tune
 from modeconn_core.metrics import evaluate
 
 SETTINGS = FitSettings(steps=30, batch_size=32, rate=0.2)
+ON_CPU = {"generator": torch.Generator().manual_seed(0), "device": torch.device("cpu")}
+
+
+def lessons(suspect, clean, settings: FitSettings = SETTINGS, **options) -> TrainingSet:
+    classes = suspect.head.out_features
+    return training_set([suspect], clean.images, clean.labels, classes=classes, settings=settings, seed=5, **options)
 
 
 def make_fit(suspect, clean, *, settings: FitSettings = SETTINGS, bends: int = 1, kind="bezier") -> PathFit:
@@ -23,7 +30,7 @@ def make_fit(suspect, clean, *, settings: FitSettings = SETTINGS, bends: int = 1
     state = {name: tensor.clone() for name, tensor in module.state_dict().items()}
     flat = FlatParameters(module)
     path = ModePath.between(flat, state, state, kind=kind, bends=bends)
-    return PathFit(module, flat, path, TrainingSet(images=clean.images, labels=clean.labels), settings, seed=5)
+    return PathFit(module, flat, path, lessons(suspect, clean, settings), settings, seed=5)
 
 
 @pytest.mark.parametrize("kind", ["bezier", "chain"])
@@ -99,26 +106,40 @@ def test_a_state_of_another_path_is_refused(suspect, clean) -> None:
         make_fit(suspect, clean).load_state_dict(make_fit(suspect, clean, bends=2).state_dict())
 
 
-def test_batches_depend_on_seed_and_step_only_and_show_every_image_once_an_epoch(clean) -> None:
-    data = TrainingSet(images=torch.arange(50.0).view(50, 1, 1, 1), labels=torch.arange(50))
-    plain = FitSettings(batch_size=16, augmentation=Augmentation(crop=0, cutout=0, mixup=0, mirror=False))
-    labels = torch.cat([data.batch(plain, 1, step).labels for step in range(25)])
-    for epoch in labels.split(50):
+def test_batches_depend_on_seed_and_step_only_and_show_every_view_once_an_epoch() -> None:
+    images, views = torch.arange(25.0).view(25, 1, 1, 1), draw_views(50, padding=0, mirror=False, **ON_CPU)
+    data = TrainingSet(images=images, views=views, targets=torch.arange(50.0)[:, None])
+    settings = FitSettings(batch_size=16)
+    targets = torch.cat([data.batch(settings, 1, step).targets for step in range(25)]).flatten()
+    for epoch in targets.split(50):
         assert sorted(epoch.tolist()) == list(range(50))
-    again = data.batch(plain, 1, 7)
-    assert torch.equal(again.labels, data.batch(plain, 1, 7).labels)
-    assert torch.equal(again.images.flatten(), again.labels.float())
-    assert not torch.equal(again.labels, data.batch(plain, 2, 7).labels)
+    again = data.batch(settings, 1, 7)
+    assert torch.equal(again.targets, data.batch(settings, 1, 7).targets)
+    assert torch.equal(again.images.flatten(), again.targets.flatten() % 25)
+    assert not torch.equal(again.targets, data.batch(settings, 2, 7).targets)
 
 
-def test_stamps_lie_on_the_wanted_share_of_a_batch_under_the_true_label(clean) -> None:
-    settings = FitSettings(batch_size=40, stamped=0.25, augmentation=Augmentation(crop=0, cutout=0, mixup=0))
+def test_stamps_lie_on_the_wanted_share_of_a_batch_and_leave_the_targets_alone(suspect, clean) -> None:
+    settings = FitSettings(batch_size=40, stamped=0.25, augmentation=Augmentation(crop=0))
     stamps = (lambda x: x * 0 + 7, lambda x: x * 0 + 9)
-    batch = TrainingSet(images=clean.images, labels=clean.labels, stamps=stamps).batch(settings, 0, 3)
-    plain = TrainingSet(images=clean.images, labels=clean.labels).batch(settings, 0, 3)
+    batch = lessons(suspect, clean, settings, stamps=stamps).batch(settings, 0, 3)
+    plain = lessons(suspect, clean, settings).batch(settings, 0, 3)
     values = batch.images.mean(dim=(1, 2, 3))
     assert ((values == 7).sum(), (values == 9).sum()) == (5, 5)
-    assert torch.equal(batch.labels, plain.labels)
+    assert torch.equal(batch.targets, plain.targets)
+
+
+def test_cutout_and_mixup_act_when_asked_for(suspect, clean) -> None:
+    bare = FitSettings(batch_size=40, augmentation=Augmentation(crop=0))
+    data = lessons(suspect, clean, bare)
+    plain = data.batch(bare, 0, 3)
+    cut = data.batch(replace(bare, augmentation=Augmentation(crop=0, cutout=0.5)), 0, 3)
+    assert ((cut.images == plain.images) | (cut.images == 0)).all()
+    assert (cut.images == 0).sum() > (plain.images == 0).sum()
+    mixed = data.batch(replace(bare, augmentation=Augmentation(crop=0, mixup=1.0)), 0, 3)
+    torch.testing.assert_close(mixed.targets.mean(dim=0), plain.targets.mean(dim=0))
+    torch.testing.assert_close(mixed.images.mean(dim=0), plain.images.mean(dim=0))
+    assert not torch.equal(mixed.images, plain.images)
 
 
 def test_crops_keep_the_picture_and_blank_the_border() -> None:
@@ -160,7 +181,7 @@ def test_fine_tuning_trains_a_module_in_place(suspect, clean, unseen) -> None:
     module = copy.deepcopy(suspect)
     torch.nn.init.zeros_(module.head.weight)
     before = evaluate(module, unseen.images, unseen.labels).rate
-    fine_tune(module, TrainingSet(images=clean.images, labels=clean.labels), replace(SETTINGS, rate=0.05), seed=0)
+    fine_tune(module, lessons(suspect, clean), replace(SETTINGS, rate=0.05), seed=0)
     assert evaluate(module.eval(), unseen.images, unseen.labels).rate > before + 0.2
 
 

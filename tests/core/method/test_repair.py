@@ -13,7 +13,7 @@ from torch import nn
 from modeconn_core import Progress, RepairConfig, RepairStopped, materialise, repair
 from modeconn_core.metrics import evaluate
 
-CONFIG = RepairConfig(seed=0, steps=120, rate=0.2, mirror=False, device="cpu", max_accuracy_drop=0.06)
+CONFIG = RepairConfig(seed=0, steps=120, rate=1.0, mirror=False, device="cpu", max_accuracy_drop=0.06)
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modeconn_core.metrics import Evaluation, wilson_interval
-from modeconn_core.selection import Candidate, Criteria, choose, knee, weigh
+from modeconn_core.selection import Candidate, Criteria, choose, weigh
 from modeconn_core.splits import split_clean
 from modeconn_core.sweep import CurvePoint, Measurement
 
@@ -21,16 +21,24 @@ def curve(drops: list[float], attacks: list[float | None], error: float = 0.005)
     ]
 
 
-def test_the_choice_lies_past_the_knee_not_on_it() -> None:
-    points = curve(
-        [0, 0, 0.005, 0.01, 0.02, 0.04, 0.04, 0.03, 0.02, 0.01, 0],
-        [1, 0.6, 0.05, 0.02, 0.02, 0.02, 0.02, 0.02, 0.3, 0.9, 1],
-    )
+def test_the_choice_lies_deep_where_the_attack_is_clear_and_accuracy_cheap() -> None:
+    points = curve([0, 0, 0.002, 0.008, 0.012, 0.04, 0.04, 0.03, 0.02, 0.01, 0], [1, 0.6, *[0.02] * 6, 0.3, 0.9, 1])
     choice = choose(points, CRITERIA, by="proxy")
-    assert choice.t == 0.3  # 0.2 is clear as well, but its neighbour is not
+    assert choice.t == 0.3  # 0.4 is as close to the wanted depth, and farther from the suspect
     assert choice.within_criteria
     assert "2.0 %" in choice.reason
-    assert "-1.0 points" in choice.reason
+    assert "-0.8 points" in choice.reason
+
+
+def test_depth_is_given_up_where_it_costs_accuracy() -> None:
+    points = curve([0, 0.004, 0.014, *[0.02] * 5, 0.014, 0.004, 0], [1, *[0.01] * 9, 1])
+    assert choose(points, CRITERIA, by="proxy").t == 0.2  # 1.4 points, give or take 0.5: no surely lost point
+    assert choose(curve([0, *[0.02, 0.019] * 5], [1, *[0.01] * 9, 1]), CRITERIA, by="proxy").t == 0.2
+
+
+def test_a_point_on_the_knee_is_left_alone() -> None:
+    points = curve([0] * 11, [1, 1, 0.6, 0.05, 0.02, 0.02, 0.02, 0.6, 1, 1, 1])
+    assert choose(points, CRITERIA, by="proxy").t == 0.4  # 0.3 is clear as well, but its neighbour is not
 
 
 def test_a_single_clear_point_is_taken_when_there_is_no_better() -> None:
@@ -46,17 +54,17 @@ def test_when_nothing_meets_the_criteria_the_best_trade_off_comes_back_and_says_
     assert "No point of the path brings the attack success rate down to 5.0 %" in choice.reason
 
 
-def test_without_a_trigger_a_point_of_accuracy_is_spent_and_no_more() -> None:
-    fine = [
-        Candidate(t=t, drop=t / 20, drop_error=0.001, attack=None) for t in [0, 0.05, 0.1, 0.125, 0.15, 0.2, 0.5, 1]
-    ]
-    assert choose(fine, CRITERIA, by="proxy").t == 0.15
-    dear = [Candidate(t=p.t, drop=p.t / 10, drop_error=0.002, attack=None) for p in fine]
-    assert choose(dear, CRITERIA, by="proxy").t == 0.05
-    ruinous = [Candidate(t=p.t, drop=0.2 + p.t, drop_error=0.002, attack=None) for p in fine]
-    worst = choose(ruinous, CRITERIA, by="proxy")
-    assert worst.t == 0.05
+def test_without_a_trigger_the_choice_lies_as_deep_as_a_point_of_accuracy_buys() -> None:
+    cheap = curve([t / 50 for t in GRID], [None] * 11, error=0.001)
+    assert choose(cheap, CRITERIA, by="proxy").t == 0.3
+    fine = curve([t / 20 for t in GRID], [None] * 11, error=0.001)
+    assert choose(fine, CRITERIA, by="proxy").t == 0.2
+    dear = curve([0.012 + t / 100 for t in GRID], [None] * 11, error=0.001)
+    assert choose(dear, CRITERIA, by="proxy").t == 0.1
+    worst = choose(curve([0.2 + t for t in GRID], [None] * 11), CRITERIA, by="proxy")
+    assert worst.t == 0.1
     assert not worst.within_criteria
+    assert "every point of the path costs more than 3.0 points" in worst.reason
 
 
 def measurement(t: float, right: torch.Tensor, attack: float | None, proxy: float | None) -> Measurement:
@@ -100,13 +108,6 @@ def test_stand_ins_count_above_the_least_success_inside_the_path_and_measured_at
     assert [point.attack for point in weigh(measured, measured[0].clean, by="measured")] == list(rates.values())
 
 
-def test_the_knee_is_the_clear_point_nearest_to_an_end_and_the_cheaper_of_two() -> None:
-    attacks = [1, 0.03, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.02, 0.04, 1]
-    assert knee(curve([0, 0.01, *[0.02] * 7, 0.03, 0], attacks), CRITERIA) == 0.1
-    assert knee(curve([0, 0.03, *[0.02] * 7, 0.01, 0], attacks), CRITERIA) == 0.9
-    assert knee(curve([0] * 11, [1] * 11), CRITERIA) is None
-
-
 def test_a_measurement_can_be_narrowed_to_the_triggers_that_count() -> None:
     both = measurement(0.1, torch.ones(5, dtype=torch.bool), None, 0.2)
     assert both.following([0]).point.proxy_success_rate == 0.2
@@ -120,8 +121,8 @@ def test_fit_choice_and_report_never_share_an_image_and_every_class_is_in_each()
     together = torch.cat([split.fit, split.selection, split.report])
     assert sorted(together.tolist()) == list(range(1000))
     assert len(split.fit) == pytest.approx(750, abs=7)
-    assert len(split.report) == pytest.approx(125, abs=7)
-    assert len(split.selection) == pytest.approx(125, abs=7)
+    assert len(split.report) == pytest.approx(150, abs=7)
+    assert len(split.selection) == pytest.approx(100, abs=7)
     for part in (split.fit, split.selection, split.report):
         assert set(labels[part].tolist()) == set(range(7))
     again = split_clean(labels, held_out=0.25, seed=3)

@@ -1,0 +1,61 @@
+"""What the fit learns from: the tampered ends teach the path their own answers on many views of the clean images.
+
+Labels alone make a path of few images forget: every view gets the answer that an end gives on just this view, so the
+clean function is held still while the backdoor, which no clean image shows, has nothing to hold it.
+Source: Hinton et al. 2015 (arXiv 1503.02531) for soft targets; Beyer et al. 2022 (arXiv 2106.05237) for a teacher that
+sees the pupil's very view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from modeconn_core.augment import draw_views
+from modeconn_core.fit import FitSettings, Stamp, TrainingSet
+from modeconn_core.metrics import predict
+
+TEACHER_SHARE = 0.8  # of a target; the label has the rest, so that a teacher's mistakes are not learned for good
+TEMPERATURE = 2.0
+VIEWS = 20_000  # in all; more are no better and cost a pass each
+MOST_VIEWS = 64  # of one image
+BATCH = 500
+
+
+@torch.no_grad()
+def training_set(
+    teachers: Sequence[nn.Module],
+    images_NCHW: Tensor,
+    labels_N: Tensor,
+    *,
+    classes: int,
+    settings: FitSettings,
+    seed: int,
+    stamps: Sequence[Stamp] = (),
+    on_batch: Callable[[], None] = lambda: None,
+) -> TrainingSet:
+    """Views of the clean images and the mean answer of ``teachers`` (in eval mode) on each, mixed with its label.
+
+    ``stamps`` are kept for the fit and not shown to the teachers. ``on_batch`` is called after each batch of answers.
+    """
+    count = len(images_NCHW)
+    wanted = min(VIEWS, settings.steps * settings.batch_size)
+    total = count * min(max(1, wanted // count), MOST_VIEWS)
+    views = draw_views(
+        total,
+        padding=settings.augmentation.padding(images_NCHW),
+        mirror=settings.augmentation.mirror,
+        generator=torch.Generator().manual_seed(seed),
+        device=images_NCHW.device,
+    )
+    targets_MK = torch.empty(total, classes, device=images_NCHW.device)
+    for chosen_B in torch.arange(total, device=images_NCHW.device).split(BATCH):
+        x_BCHW = views.of(images_NCHW[chosen_B % count], chosen_B).contiguous(memory_format=torch.channels_last)
+        answers = [(predict(teacher, x_BCHW) / TEMPERATURE).softmax(dim=1) for teacher in teachers]
+        labels_BK = F.one_hot(labels_N[chosen_B % count], classes).float()
+        targets_MK[chosen_B] = torch.lerp(labels_BK, torch.stack(answers).mean(dim=0), TEACHER_SHARE)
+        on_batch()
+    return TrainingSet(images=images_NCHW, views=views, targets=targets_MK, stamps=stamps)
