@@ -35,11 +35,12 @@ def training_set(
     settings: FitSettings,
     seed: int,
     stamps: Sequence[Stamp] = (),
-    on_batch: Callable[[], None] = lambda: None,
+    on_taught: Callable[[int], None] = lambda _: None,
 ) -> TrainingSet:
     """Views of the clean images and the mean answer of ``teachers`` (in eval mode) on each, mixed with its label.
 
-    ``stamps`` are kept for the fit and not shown to the teachers. ``on_batch`` is called after each batch of answers.
+    ``stamps`` are kept for the fit and not shown to the teachers. ``on_taught`` is told how many views have their
+    answer, again and again.
     """
     count = len(images_NCHW)
     wanted = min(VIEWS, settings.steps * settings.batch_size)
@@ -52,10 +53,11 @@ def training_set(
         device=images_NCHW.device,
     )
     targets_MK = torch.empty(total, classes, device=images_NCHW.device)
-    for chosen_B in torch.arange(total, device=images_NCHW.device).split(BATCH):
+    for first in range(0, total, BATCH):
+        chosen_B = torch.arange(first, min(first + BATCH, total), device=images_NCHW.device)
         x_BCHW = views.of(images_NCHW[chosen_B % count], chosen_B).contiguous(memory_format=torch.channels_last)
         answers = [(predict(teacher, x_BCHW) / TEMPERATURE).softmax(dim=1) for teacher in teachers]
         labels_BK = F.one_hot(labels_N[chosen_B % count], classes).float()
         targets_MK[chosen_B] = torch.lerp(labels_BK, torch.stack(answers).mean(dim=0), TEACHER_SHARE)
-        on_batch()
+        on_taught(first + len(chosen_B))
     return TrainingSet(images=images_NCHW, views=views, targets=targets_MK, stamps=stamps)

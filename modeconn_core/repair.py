@@ -206,7 +206,7 @@ class _Repair:
             settings=settings,
             seed=self.config.seed,
             stamps=tuple(trigger.stamp for trigger in unlearned),
-            on_batch=self.monitor.check,
+            on_taught=lambda done: self.monitor.report(0.0, views=float(done)),
         )
 
     def fit(self, end: Endpoint, found: Scan) -> Sweep:
@@ -289,6 +289,7 @@ class _Repair:
             settings=self.config.inversion,
             seed=self.config.seed,
         )
+        self.monitor.report(1.0)
         self.monitor.close()
         return RepairResult(
             model=like(self.original, repaired),

@@ -56,8 +56,13 @@ def test_teachers_never_see_the_stamps_and_answers_can_be_interrupted(suspect, c
     stamped = lessons([suspect], clean.images, clean.labels, stamps=(lambda x: x * 0 + 7,))
     assert torch.equal(plain.targets, stamped.targets)
 
-    def stop() -> None:
-        raise InterruptedError
+    taught: list[int] = []
+
+    def stop(done: int) -> None:
+        taught.append(done)
+        if len(taught) == 2:
+            raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        lessons([suspect], clean.images, clean.labels, on_batch=stop)
+        lessons([suspect], clean.images[:40], clean.labels[:40], on_taught=stop)
+    assert taught == [500, 640]

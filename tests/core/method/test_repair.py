@@ -76,7 +76,7 @@ def test_the_curve_covers_the_path_and_is_finer_near_the_choice(repaired) -> Non
 def test_progress_runs_through_the_stages_to_the_end_with_every_point(repaired, events) -> None:
     fractions = [event.fraction for event in events]
     assert fractions == sorted(fractions)
-    assert 0.9 < fractions[-1] <= 1
+    assert fractions[-1] == pytest.approx(1)
     stages = list(dict.fromkeys(event.stage for event in events))
     assert stages == ["validating", "scanning", "preparing_ends", "fitting_path", "sweeping", "selecting"]
     assert sorted(event.point.t for event in events if event.point) == [point.t for point in repaired.curve]
