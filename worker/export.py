@@ -180,4 +180,4 @@ def _evaluated_on(inputs: Inputs, result: RepairResult, config: RepairConfig) ->
     if inputs.triggered is None:
         return words
     which = "half of the" if config.select_with_triggered else "the"
-    return f"{words}; {which} {len(inputs.triggered.labels)} triggered images"
+    return f"{words}, and on {which} {len(inputs.triggered.labels)} triggered images"

@@ -89,5 +89,5 @@ class ReportFacts:
     device: str
     assumptions: Sequence[str]  # one sentence each
     not_tested: Sequence[str]  # one sentence each
-    evaluated_on: str = ""  # "500 clean images that neither the fit nor the choice saw; 300 triggered images"
+    evaluated_on: str = ""  # "500 clean images that ..., and on the 300 triggered images"; follows "Measured on"
     finished_at: datetime = field(default_factory=lambda: datetime.now(UTC))

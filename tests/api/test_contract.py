@@ -180,7 +180,7 @@ def test_the_log_has_requests_but_no_secrets(server: Server, tenant: Tenant) -> 
     assert '"route": "/repair"' in line
     assert '"status": 200' in line
     assert tenant.key.split("_")[1] in line
-    assert tenant.key.rpartition("_")[2] not in log
+    assert tenant.key.split("_", 2)[2] not in log  # a secret may have more of them
     assert "secret:thing" not in log
 
 
