@@ -17,6 +17,8 @@ from modeconn_core.device import autocast
 MAD_TO_SIGMA = 1.4826
 ANOMALY_THRESHOLD = 2.0
 FILLED_FROM = 0.3  # of the mask's largest value: what counts as its region
+OPAQUE = 0.5  # largest value of a mask from which it is a patch and not a veil
+LARGEST_FILL = 0.15  # of the image: a larger fill hides what the image shows
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +46,11 @@ class Trigger:
         """The region around the mask in plain colours: each corner of the colour range, and the pattern's mean colour.
 
         An inversion finds where a patch lies better than what is on it: a few pixels of the true patch do already.
+        Nothing for a mask that is no small patch.
         """
         region_1HW = F.max_pool2d((self.mask > FILLED_FROM * self.mask.max()).float()[None], 3, stride=1, padding=1)[0]
+        if self.mask.max() < OPAQUE or region_1HW.mean() > LARGEST_FILL:
+            return []
         mean_C = (self.pattern * self.mask).sum(dim=(1, 2)) / self.mask.sum().clamp_min(1e-6)
         corners = [torch.where(torch.tensor(c, device=low_C.device), high_C, low_C) for c in _corners(len(low_C))]
         return [

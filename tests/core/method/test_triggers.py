@@ -70,9 +70,9 @@ def test_a_pattern_the_path_does_not_clear_is_followed_only_when_it_is_blatant()
 
 
 def test_the_region_of_a_trigger_is_filled_with_plain_colours() -> None:
-    mask = torch.zeros(1, 6, 6)
+    mask = torch.zeros(1, 8, 8)
     mask[0, 2, 2], mask[0, 5, 5] = 0.9, 0.1
-    pattern = torch.arange(3.0).view(3, 1, 1).expand(3, 6, 6)
+    pattern = torch.arange(3.0).view(3, 1, 1).expand(3, 8, 8)
     trigger = Trigger(target_class=1, mask=mask, pattern=pattern, success_rate=1.0)
     fills = trigger.fills(torch.zeros(3), torch.full((3,), 9.0))
     assert len(fills) == 9
@@ -84,6 +84,12 @@ def test_the_region_of_a_trigger_is_filled_with_plain_colours() -> None:
     assert any(abs(a) < 1e-6 and abs(b - 1) < 1e-6 and abs(c - 2) < 1e-6 for a, b, c in colours)
 
 
+@pytest.mark.parametrize("mask", [torch.full((1, 8, 8), 0.9), torch.eye(8)[None] * 0.2])
+def test_a_veil_or_a_large_pattern_is_not_filled_for_that_would_hide_the_image(mask: Tensor) -> None:
+    trigger = Trigger(target_class=1, mask=mask, pattern=torch.zeros(3, 8, 8), success_rate=1.0)
+    assert trigger.fills(torch.zeros(3), torch.ones(3)) == []
+
+
 @given(sizes=st.lists(st.floats(0.1, 1000), min_size=3, max_size=40))
 def test_anomaly_indices_count_deviations_below_the_median(sizes: list[float]) -> None:
     indices = anomaly_indices(sizes)
@@ -91,7 +97,7 @@ def test_anomaly_indices_count_deviations_below_the_median(sizes: list[float]) -
     for size, index in zip(sizes, indices, strict=True):
         assert index >= 0
         assert (index > 0) == (size < middle)
-    assert indices.index(max(indices)) == sizes.index(min(sizes)) or max(indices) == 0
+    assert indices[sizes.index(min(sizes))] == max(indices)
 
 
 def test_stamping_mixes_pattern_and_image_by_the_mask() -> None:
