@@ -9,7 +9,8 @@ from modeconn_core.symmetry.layout import ONE, Fixed, free, mark_residual, pin, 
 
 
 @rule(
-    "copy _to_copy alias detach lift_fresh hardswish leaky_relu _prelu_kernel log_sigmoid_forward rrelu_with_noise "
+    "copy _to_copy alias detach lift_fresh _prelu_kernel log_sigmoid_forward rrelu_with_noise "
+    "hardswish leaky_relu hardtanh elu celu selu mish hardsigmoid threshold "  # some versions do not tag them pointwise
     "_softmax _log_softmax _safe_softmax native_dropout bernoulli"
 )
 def pointwise(call: Call) -> list[Axes]:

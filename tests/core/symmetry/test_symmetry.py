@@ -55,6 +55,16 @@ class _OrderMatters(nn.Module):
         return self.head(x)
 
 
+@pytest.mark.parametrize("inplace", [False, True])
+@pytest.mark.parametrize(
+    "activation",
+    ["ReLU", "ReLU6", "Hardtanh", "ELU", "CELU", "SELU", "SiLU", "Mish", "LeakyReLU", "Hardswish", "Hardsigmoid"],
+)
+def test_every_common_activation_is_followed_in_place_or_not(activation: str, inplace: bool) -> None:
+    module = nn.Sequential(nn.Conv2d(3, 8, 3), getattr(nn, activation)(inplace=inplace), nn.Conv2d(8, 5, 3))
+    assert [group.size for group in find_symmetries(module, X).groups] == [8]
+
+
 @pytest.mark.parametrize("operation", ["roll", "cumsum", "index", "constant", "every other", "unknown", "numpy"])
 def test_order_that_matters_forbids_permutation(operation: str) -> None:
     found = find_symmetries(_OrderMatters(operation), X)
