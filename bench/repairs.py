@@ -57,6 +57,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder with cifar10.tar.xz")
     parser.add_argument("--suspects", nargs="+", choices=[*ATTACKS, CLEAN], default=["badnets", "blend", "sig", CLEAN])
     parser.add_argument("--images", type=int, default=2500)
+    parser.add_argument("--table", default="repairs", help="name of the table in bench/results")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="of the suspects' training")
     arguments = parser.parse_args()
@@ -73,7 +74,7 @@ def main() -> None:
         "triggered images shown to the repair": 0,
         "epochs of the suspects": arguments.epochs,
     }
-    keep("repairs", rows, settings)
+    keep(arguments.table, rows, settings)
 
 
 if __name__ == "__main__":
