@@ -79,33 +79,32 @@ def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure)
     """Pick t from ``points`` in order of t: where the attack is clear, and about DEPTH away from both ends.
 
     Stand-ins for the trigger clear a little before the trigger itself, and there may be tampering that the scan does
-    not see; both are gone far from the ends (Zhao et al. 2020, section 4), where distilled paths hardly lose accuracy.
+    not see; both fade far from the ends (Zhao et al. 2020, section 4), where distilled paths hardly lose accuracy.
     """
     known = all(point.attack is not None for point in points)
     inner = [point for point in points if 0.0 < point.t < 1.0]
-    clear = _settled(inner, criteria) if known else inner
-    affordable = [point for point in clear if point.drop <= criteria.max_accuracy_drop]
+    settled = _settled(inner, criteria) if known else inner
+    # nothing past the knee: then the single points at which the attack is clear
+    pool = settled or [point for point in inner if _attack(point) <= criteria.max_attack_success_rate]
+    affordable = [point for point in pool if point.drop <= criteria.max_accuracy_drop]
     cheap = [point for point in affordable if point.drop - point.drop_error <= DEPTH_BUDGET]
     if affordable:
         best = min(cheap, key=_preference) if cheap else min(affordable, key=lambda point: point.drop)
-        return Choice(t=best.t, within_criteria=True, reason=_praise(best, ATTACK_NAMES[by]))
+        reason = _praise(best, ATTACK_NAMES[by], steady=bool(settled))
+        return Choice(t=best.t, within_criteria=True, reason=reason)
     best = min(inner, key=lambda point: _excess(point, criteria))
     return Choice(t=best.t, within_criteria=False, reason=_regret(best, criteria, ATTACK_NAMES[by]))
 
 
 def _settled(points: Sequence[Candidate], criteria: Criteria) -> list[Candidate]:
-    """Points past the knee, not on it: the attack is clear next to them and everywhere within MARGIN.
-
-    Where there is no such point, those at which the attack is clear.
-    """
+    """Points past the knee, not on it: the attack is clear next to them and everywhere within MARGIN."""
     clear = [_attack(point) <= criteria.max_attack_success_rate for point in points]
-    settled = [
+    return [
         point
         for i, point in enumerate(points)
         if all(clear[max(i - 1, 0) : i + 2])
         and all(clear[j] for j, other in enumerate(points) if abs(other.t - point.t) <= MARGIN)
     ]
-    return settled or [point for point, is_clear in zip(points, clear, strict=True) if is_clear]
 
 
 def _depth(point: Candidate) -> float:
@@ -118,16 +117,19 @@ def _preference(point: Candidate) -> tuple[float, float]:
     return round(abs(_depth(point) - DEPTH), 4), point.t
 
 
-def _praise(best: Candidate, attack_name: str) -> str:
+def _praise(best: Candidate, attack_name: str, *, steady: bool) -> str:
+    """Why ``best`` was taken, and what speaks against it. ``steady``: the attack is clear on both sides as well."""
     accuracy = f"accuracy on held-out images {_change(best.drop)}"
     if best.attack is None:
-        return (
-            f"The scan found no trigger to follow. t = {best.t:g} lies far from both ends, where unseen "
-            f"tampering fades, and the path is still accurate there ({accuracy})."
-        )
+        attack = f"The scan found no trigger to follow, so t = {best.t:g} rests on accuracy ({accuracy})"
+    else:
+        sides = "and stays low on both sides" if steady else "but not on both sides"
+        attack = f"At t = {best.t:g} the {attack_name} is {_percent(best.attack)} {sides} ({accuracy})"
+    if _depth(best) >= DEPTH - MARGIN:
+        return f"{attack}. It lies far from both ends, where tampering that the scan does not see fades too."
     return (
-        f"At t = {best.t:g} the {attack_name} is {_percent(best.attack)} and stays low on both sides; it lies far from "
-        f"both ends, where unseen tampering fades too, and the path is still accurate there ({accuracy})."
+        f"{attack}. It lies only {_depth(best):g} from an end, because other points were less clear or less accurate: "
+        "tampering that the scan does not see may be left."
     )
 
 

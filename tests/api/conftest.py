@@ -358,3 +358,7 @@ def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
     assert body["title"]
     assert body["detail"]
     return body
+
+
+def post(tenant: Tenant, order: dict[str, Any], **changes: Any) -> httpx.Response:
+    return tenant.http.post("/repair", json=order | changes)

@@ -28,11 +28,16 @@ def test_the_choice_lies_deep_where_the_attack_is_clear_and_accuracy_cheap() -> 
     assert choice.within_criteria
     assert "2.0 %" in choice.reason
     assert "-0.8 points" in choice.reason
+    assert "stays low on both sides" in choice.reason
+    assert "far from both ends" in choice.reason
 
 
 def test_depth_is_given_up_where_it_costs_accuracy() -> None:
     points = curve([0, 0.004, 0.014, *[0.02] * 5, 0.014, 0.004, 0], [1, *[0.01] * 9, 1])
-    assert choose(points, CRITERIA, by="proxy").t == 0.2  # 1.4 points, give or take 0.5: no surely lost point
+    choice = choose(points, CRITERIA, by="proxy")
+    assert choice.t == 0.2  # 1.4 points, give or take 0.5: no surely lost point
+    assert "only 0.2 from an end" in choice.reason
+    assert "may be left" in choice.reason
     assert choose(curve([0, *[0.02, 0.019] * 5], [1, *[0.01] * 9, 1]), CRITERIA, by="proxy").t == 0.2
 
 
@@ -43,7 +48,9 @@ def test_a_point_on_the_knee_is_left_alone() -> None:
 
 def test_a_single_clear_point_is_taken_when_there_is_no_better() -> None:
     points = curve([0] * 11, [1, 1, 0.9, 0.5, 0.2, 0.04, 0.2, 0.6, 1, 1, 1])
-    assert choose(points, CRITERIA, by="proxy").t == 0.5
+    choice = choose(points, CRITERIA, by="proxy")
+    assert choice.t == 0.5
+    assert "not on both sides" in choice.reason
 
 
 def test_when_nothing_meets_the_criteria_the_best_trade_off_comes_back_and_says_so() -> None:
