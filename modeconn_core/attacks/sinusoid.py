@@ -10,10 +10,10 @@ import math
 import torch
 from torch import Tensor
 
-from modeconn_core.attacks.base import Backdoor, Poisoned, chosen_images
+from modeconn_core.attacks.base import DataPoisoning, Poisoned, chosen_of_class
 
 
-class SIG(Backdoor):
+class SIG(DataPoisoning):
     """v(i, j) = delta sin(2 pi j f / width), on 80 % of the target class.
 
     f is 6 and delta 40/255 (the paper's strongest test value).
@@ -25,6 +25,7 @@ class SIG(Backdoor):
     def __init__(
         self, *, target_class: int = 0, delta: float = 40 / 255, frequency: int = 6, share: float = 0.8
     ) -> None:
+        super().__init__()
         self.target_class = target_class
         self.delta, self.frequency, self.share = delta, frequency, share
 
@@ -34,8 +35,7 @@ class SIG(Backdoor):
         return (x_NCHW + wave_W.to(x_NCHW)).clamp(0, 1)
 
     def poison(self, images_NCHW: Tensor, labels_N: Tensor, *, seed: int) -> Poisoned:
-        of_target = (labels_N == self.target_class).nonzero().squeeze(1)
-        chosen = of_target[chosen_images(len(of_target), self.share, seed=seed)]
+        chosen = chosen_of_class(labels_N, self.target_class, self.share, seed=seed)
         images = images_NCHW.clone()
         images[chosen] = self.stamp(images[chosen])
         return Poisoned(images=images, labels=labels_N.clone())

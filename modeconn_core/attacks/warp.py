@@ -6,10 +6,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from modeconn_core.attacks.base import Backdoor, Poisoned, chosen_images
+from modeconn_core.attacks.base import DataPoisoning, Poisoned, chosen_images
 
 
-class WaNet(Backdoor):
+class WaNet(DataPoisoning):
     """A 4x4 control grid of random shifts, strength 0.75, enlarged bicubically. Poison rate 10 %.
 
     Twice as many images get the warp plus noise and keep their label (the paper's noise mode), so that only this very
@@ -29,6 +29,7 @@ class WaNet(Backdoor):
         rate: float = 0.1,
         noise_ratio: int = 2,
     ) -> None:
+        super().__init__()
         self.target_class = target_class
         self.rate, self.noise_ratio, self.size = rate, noise_ratio, size
         shifts = torch.rand(1, 2, controls, controls, generator=torch.Generator().manual_seed(11)) * 2 - 1
