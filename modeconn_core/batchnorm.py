@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -11,11 +10,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from modeconn_core.augment import Augmentation, random_crop_and_mirror
-from modeconn_core.curve import Stamp
 from modeconn_core.device import autocast
 
 CALIBRATION_IMAGES = 2000  # more do not change the statistics
-STAMPED_SHARE = 0.1
+TINY = 1e-8
+MOST_RATIO = 10.0  # of two variances of a channel: beyond it one of them is of a dead channel
 
 
 def batchnorm_layers(module: nn.Module) -> list[_BatchNorm]:
@@ -61,54 +60,50 @@ def statistics(module: nn.Module) -> list[tuple[Tensor, Tensor]]:
     return [(layer.running_mean.clone(), layer.running_var.clone()) for layer in layers]  # type: ignore[union-attr]
 
 
-def distance(found: list[tuple[Tensor, Tensor]], wanted: list[tuple[Tensor, Tensor]]) -> float:
-    """How far two sets of statistics lie apart.
+class Calibration:
+    """Re-estimates statistics along a path, and puts right what its few images get wrong.
 
-    Mean squared shift in standard deviations plus squared log ratio of variances.
+    What the images say of the suspect itself can be compared with the statistics that the suspect came with, taken over
+    its whole training. The same error is made at other points of the path, the more so the nearer they are: it is
+    taken off in the proportion in which the suspect's weights are in the point (a control variate; means by
+    difference, variances by ratio). At t = 0 the suspect's own statistics come out.
     """
-    total = 0.0
-    for (mean, variance), (mean_wanted, variance_wanted) in zip(found, wanted, strict=True):
-        safe, safe_wanted = variance.clamp_min(1e-8), variance_wanted.clamp_min(1e-8)
-        shift = (mean - mean_wanted).square() / safe_wanted
-        total += (shift + (safe / safe_wanted).log().square()).clamp_max(10.0).mean().item()
-    return total
 
+    def __init__(self, suspect: nn.Module, images_NCHW: Tensor, *, mirror: bool, seed: int) -> None:
+        """``suspect`` is not changed. The statistics are taken on random crops, as networks are trained on."""
+        self._suspect = suspect
+        self._own = statistics(suspect)
+        generator = torch.Generator().manual_seed(seed)
+        padding = Augmentation().padding(images_NCHW)
+        some = images_NCHW[:: max(1, len(images_NCHW) // CALIBRATION_IMAGES)] if self._own else images_NCHW[:1]
+        copies = max(1, CALIBRATION_IMAGES // len(some)) if self._own else 1
+        crops = [
+            random_crop_and_mirror(some, padding=padding, mirror=mirror, generator=generator) for _ in range(copies)
+        ]
+        self._images = torch.cat(crops).contiguous(memory_format=torch.channels_last)
+        self._seen: dict[tuple[int | None, bool], list[tuple[Tensor, Tensor]]] = {}
 
-def calibration_set(
-    suspect: nn.Module, images_NCHW: Tensor, *, mirror: bool, seed: int, stamps: Sequence[Stamp] = ()
-) -> Tensor:
-    """The images (at most about CALIBRATION_IMAGES) on which statistics are re-estimated along the path.
+    def apply(self, module: nn.Module, share: float, *, most: int | None = None, exact: bool = False) -> None:
+        """Set the statistics of ``module``, of whose weights ``share`` are the suspect's; it is left in eval mode.
 
-    Networks are trained on shifted and mirrored crops, whose borders are blank, and statistics from uncropped images
-    cost them up to two points of accuracy. So both kinds are tried on the suspect, and the kind that comes closer to
-    its own statistics is used. ``suspect`` is not changed.
-    """
-    plain = images_NCHW[:CALIBRATION_IMAGES]
-    if not batchnorm_layers(suspect):
-        return plain
-    generator = torch.Generator().manual_seed(seed)
-    plain = _stamp_some(plain, stamps, generator)
-    copies = max(1, CALIBRATION_IMAGES // len(plain))
-    padding = Augmentation().padding(plain)
-    cropped = torch.cat(
-        [random_crop_and_mirror(plain, padding=padding, mirror=mirror, generator=generator) for _ in range(copies)]
-    ).contiguous(memory_format=torch.channels_last)
-    wanted = statistics(suspect)
-    distances = []
-    for kind in (plain, cropped):
-        trial = copy.deepcopy(suspect)
-        reestimate(trial, kind)
-        distances.append(distance(statistics(trial), wanted))
-    return plain if distances[0] <= distances[1] else cropped
-
-
-def _stamp_some(images_NCHW: Tensor, stamps: Sequence[Stamp], generator: torch.Generator) -> Tensor:
-    """A copy in which a random STAMPED_SHARE of the images carries the stamps, each as often."""
-    if not stamps:
-        return images_NCHW
-    images_NCHW = images_NCHW.clone(memory_format=torch.preserve_format)
-    chosen = torch.randperm(len(images_NCHW), generator=generator)[: round(STAMPED_SHARE * len(images_NCHW))]
-    for (mask, pattern), part in zip(stamps, chosen.tensor_split(len(stamps)), strict=True):
-        index = part.to(images_NCHW.device)
-        images_NCHW[index] = torch.lerp(images_NCHW[index], pattern.expand_as(images_NCHW[index]), mask)
-    return images_NCHW
+        most: images to be used, all by default. exact: in the module's own precision.
+        """
+        if not self._own:
+            module.eval()
+            return
+        images = self._images
+        if most is not None and len(images) > most:
+            images = images[:: len(images) // most].contiguous(memory_format=torch.channels_last)
+        if (most, exact) not in self._seen:
+            trial = copy.deepcopy(self._suspect)
+            reestimate(trial, images, exact=exact)
+            self._seen[most, exact] = statistics(trial)
+        reestimate(module, images, exact=exact)
+        with torch.no_grad():
+            for layer, own, seen in zip(batchnorm_layers(module), self._own, self._seen[most, exact], strict=True):
+                mean, variance = layer.running_mean, layer.running_var
+                assert mean is not None
+                assert variance is not None
+                mean.add_(own[0] - seen[0], alpha=share)
+                ratio = (own[1].clamp_min(TINY) / seen[1].clamp_min(TINY)).clamp(1 / MOST_RATIO, MOST_RATIO)
+                variance.mul_(ratio.pow(share))

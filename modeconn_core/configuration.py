@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from modeconn_core.curve import CurveKind, ModePath
 from modeconn_core.device import DeviceChoice
+from modeconn_core.inversion import InversionSettings
 from modeconn_core.metrics import Interval
 from modeconn_core.selection import Criteria
 from modeconn_core.sweep import CurvePoint
-from modeconn_core.triggers import InversionSettings
+from modeconn_core.triggers import TriggerKind
 
 EndKind = Literal["permuted", "fine_tuned"]
 Stage = Literal["validating", "scanning", "preparing_ends", "fitting_path", "sweeping", "selecting", "exporting"]
@@ -114,18 +115,19 @@ class Figures:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TriggerFinding:
-    """One class's inverted trigger on the suspect.
+    """One class's inverted trigger on the suspect; target_class None is an all-to-all attack, class k to k + 1.
 
-    flagged: anomalously small on the suspect, and no longer to be found that small on the repaired model
-    (``size_after`` pixels against ``size``). pattern (C, H, W) in normalised units and mask (1, H, W) in [0, 1] are on
-    the CPU.
+    flagged: anomalous on the suspect, and collapsed on the repaired model: for a patch no other nearly as small is to
+    be found there (``size_after`` pixels against ``size``), a wave or warp hardly works. pattern (C, H, W) in
+    normalised units and mask (1, H, W) in [0, 1] are on the CPU; of a wave or warp they are an image that has it.
     """
 
-    target_class: int
+    kind: TriggerKind
+    target_class: int | None
     anomaly_index: float
     success_rate: float
     success_rate_after: float
-    size: float
+    size: float | None
     size_after: float | None
     flagged: bool
     pattern: Tensor

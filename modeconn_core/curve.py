@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 CurveKind = Literal["bezier", "chain"]
 State = Mapping[str, Tensor]
-Stamp = tuple[Tensor, ...]  # mask (1, H, W) and pattern (C, H, W) of an inverted trigger
 
 
 def bezier_coefficients(t: float, bends: int) -> list[float]:
@@ -111,11 +110,10 @@ class ModePath:
     """A curve through weight space: two fixed ends, ``bends`` trainable control points between them.
 
     ``points`` is (bends + 2, D): first end, bends, second end, as flat vectors in the order of ``slots``.
-    At t = 0 and t = 1 the path gives the ends bit for bit. ``stamps`` are the triggers on some of the images on
-    which BatchNorm is re-estimated along it.
+    At t = 0 and t = 1 the path gives the ends bit for bit.
     """
 
-    def __init__(self, kind: CurveKind, points_PD: Tensor, slots: list[Slot], stamps: Sequence[Stamp] = ()) -> None:
+    def __init__(self, kind: CurveKind, points_PD: Tensor, slots: list[Slot]) -> None:
         if kind not in COEFFICIENTS:
             raise ValueError(f"unknown curve {kind!r}: choose one of {', '.join(COEFFICIENTS)}")
         if points_PD.shape[0] < 3:
@@ -123,7 +121,6 @@ class ModePath:
         self.kind = kind
         self.points = points_PD
         self.slots = slots
-        self.stamps = tuple(stamps)
 
     @classmethod
     def between(
@@ -182,11 +179,7 @@ class ModePath:
             for index, point_D in enumerate(self.points)
             for slot in self.slots
         }
-        for index, (mask, pattern) in enumerate(self.stamps):
-            tensors[f"stamp/{index}/mask"], tensors[f"stamp/{index}/pattern"] = (
-                part.cpu().contiguous().clone() for part in (mask, pattern)
-            )
-        metadata = {"curve": self.kind, "bends": str(self.bends), "stamps": str(len(self.stamps))}
+        metadata = {"curve": self.kind, "bends": str(self.bends)}
         save_file(tensors, str(file), metadata=metadata)
 
     @classmethod
@@ -202,8 +195,4 @@ class ModePath:
                 wanted = {slot.name: f"{index}/{slot.name}" for slot in flat.slots}
                 state = {name: stored.get_tensor(key) for name, key in wanted.items() if key in names}
                 points.append(flat.pack(state))
-            stamps = [
-                tuple(stored.get_tensor(f"stamp/{index}/{part}").to(flat.vector.device) for part in ("mask", "pattern"))
-                for index in range(int(metadata["stamps"]))
-            ]
-        return cls(metadata["curve"], torch.stack(points), flat.slots, stamps)
+        return cls(metadata["curve"], torch.stack(points), flat.slots)

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from modeconn_core.batchnorm import calibration_set, reestimate
+from modeconn_core.batchnorm import Calibration
 from modeconn_core.configuration import Figures, RepairConfig
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device, parameter_dtype, working_copy
@@ -40,10 +40,8 @@ def materialise(
     split = split_clean(clean_labels, held_out=config.held_out, seed=config.seed)
     dtype = parameter_dtype(module)
     images = clean_images.to(device, dtype, memory_format=torch.channels_last)
-    calibration = calibration_set(
-        working_copy(model, device), images[split.fit], mirror=config.mirror, seed=config.seed, stamps=path.stamps
-    )
-    reestimate(module, calibration, exact=True)
+    calibration = Calibration(working_copy(model, device), images[split.fit], mirror=config.mirror, seed=config.seed)
+    calibration.apply(module, path.coefficients(t)[0], exact=True)
     attack = None
     if triggered is not None:
         first = 1 if config.select_with_triggered else 0

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modeconn_core.augment import Augmentation
-from modeconn_core.batchnorm import calibration_set, reestimate
+from modeconn_core.batchnorm import Calibration
 from modeconn_core.configuration import Figures, OnProgress, RepairConfig, RepairResult
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device, parameter_dtype, working_copy
@@ -27,8 +27,9 @@ from modeconn_core.sweep import COARSE_GRID, CurvePoint, Probe, Sweep, Triggered
 from modeconn_core.triggers import Trigger
 
 FEW_IMAGES, MANY_IMAGES = 30, 1500  # of the fit, between which its length and rate go by the logarithm
-FEW_STEPS, MANY_STEPS = 100, 300
+FEW_STEPS, MANY_STEPS = 100, 200
 LOW_RATE, HIGH_RATE = 0.3, 0.6
+STAMPED_IMAGES = 200  # on which a stand-in for the trigger is measured at each point of the curve
 FINE_TUNING_DIVISOR = 4.0  # a fine-tuned end moves with its whole gradient, a bend with a fraction of it
 
 
@@ -161,7 +162,7 @@ class _Repair:
             classes=self.classes,
             settings=self.config.inversion,
             seed=self.config.seed,
-            on_class=lambda done, total: self.monitor.report(done / total, classes=float(done)),
+            on_progress=self.monitor.report,
         )
 
     def second_end(self, second_model: nn.Module | None) -> Endpoint:
@@ -226,15 +227,18 @@ class _Repair:
         teachers = [self.suspect]
         if end.kind == "given":
             teachers.append(_with_state(self.suspect, end.state_dict))
-        path.stamps = tuple((trigger.mask, trigger.pattern) for trigger in found.unlearned)
         PathFit(work, flat, path, self._lessons(settings, teachers, found.unlearned), settings, self.config.seed).run(
             on_step=lambda done, loss: self.monitor.on_step(done, settings.steps, loss)
         )
         images, labels = self.selection_set
-        probe = Probe(images=images, labels=labels, triggered=self.choose_with, proxies=found.proxies)
-        calibration = calibration_set(
-            self.suspect, self.fit_set[0], mirror=self.config.mirror, seed=self.config.seed, stamps=path.stamps
+        probe = Probe(
+            images=images,
+            labels=labels,
+            triggered=self.choose_with,
+            proxies=found.proxies,
+            most_stamped=STAMPED_IMAGES,
         )
+        calibration = Calibration(self.suspect, self.fit_set[0], mirror=self.config.mirror, seed=self.config.seed)
         return Sweep(work, flat, path, calibration, probe)
 
     def sweep_and_choose(self, sweep: Sweep, found: Scan) -> _Chosen:
@@ -323,7 +327,7 @@ def module_at(sweep: Sweep, t: float, suspect: nn.Module) -> nn.Module:
     """The path's model at ``t`` as a module like ``suspect``, its BatchNorm statistics taken in full precision."""
     repaired = copy.deepcopy(suspect)
     repaired.load_state_dict({**repaired.state_dict(), **sweep.path.state_at(t)})
-    reestimate(repaired, sweep.calibration, exact=True)
+    sweep.calibration.apply(repaired, sweep.path.coefficients(t)[0], exact=True)
     return repaired
 
 

@@ -1,53 +1,76 @@
-"""Looks for backdoors in the suspect: inverts a trigger for every class and singles out the anomalous ones."""
+"""Looks for backdoors in the suspect: inverts triggers of several families for every class, picks the odd ones."""
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor, nn
 
 from modeconn_core.configuration import TriggerFinding
+from modeconn_core.inversion import InversionSettings, invert_patches, one_target_each
 from modeconn_core.sweep import Probe
-from modeconn_core.triggers import ANOMALY_THRESHOLD, InversionSettings, Trigger, anomaly_indices, invert_trigger
+from modeconn_core.triggers import ANOMALY_THRESHOLD, LEAST_SPREAD, Patch, Trigger, anomaly_indices, images_range
+from modeconn_core.warps import invert_warps
+from modeconn_core.waves import strongest_waves
 
-CANDIDATE_INDEX = 1.5  # from here on an inverted trigger is unlearned and followed along the path,
+CANDIDATE_INDEX = 1.5  # from here on an inverted patch is unlearned and followed along the path,
 CANDIDATE_SIZE = 0.5  # if its mask is at most this share of the median one
 BLATANT_SIZE = 0.3  # so small a mask is followed even where the path does not clear it
 MOST_CANDIDATES = 3
+ALL_TO_ALL_STARTS = 2
+ALL_TO_ALL_IMAGES = 100  # of the fit: among fewer a patch is found that moves just these
 MORE_STARTS = 2  # further inversions of a candidate: unlearning one pattern is not enough
 EFFECTIVE = 0.5  # success on the suspect from which a plain fill of the region stands in for the trigger,
 MOST_FILLS = 3  # the best of them
 GROWTH = 2.0  # a real backdoor's smallest trigger is at least this many times larger on the repaired model
+WORKS = 0.8  # share of the wanted success from which an inversion has found anything
+WAVE_SUCCESS, WARP_SUCCESS = 0.9, 0.6  # of a backdoor's wave and warp; clean models reach 0.87 and 0.12
+SUCCESS_SPREAD = 0.1  # least spread of the classes' successes, for the anomaly index of waves and warps
+FADED = 0.15  # of the success on the suspect: what a backdoor's wave or warp has at most on the repaired model
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Suspicion:
+    """A possible backdoor.
+
+    trigger: as the scan found it. unlearned: patches for training images, several inversions and their regions in
+    plain colours; a path loses waves and warps without. proxies: found on other images, so that they can measure.
+    blatant: followed in any case.
+    """
+
+    trigger: Trigger
+    index: float
+    unlearned: tuple[Patch, ...] = ()
+    proxies: tuple[Trigger, ...]
+    blatant: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
-    """One inverted trigger per class with its anomaly index, and the candidates that are treated as possible backdoors.
+    """The smallest patch of every class with its anomaly index, and what is treated as a possible backdoor."""
 
-    unlearned: several inversions of each candidate from different starts, and their regions in plain colours, for
-    training images. proxies: for each candidate one more inversion, found on other images, and the colours of its
-    region that work on the suspect; they measure.
-    """
-
-    triggers: tuple[Trigger, ...]
+    patches: tuple[Patch, ...]
     indices: tuple[float, ...]
-    candidates: tuple[int, ...]
-    unlearned: tuple[Trigger, ...]
-    proxies: tuple[tuple[Trigger, ...], ...]
+    suspicions: tuple[Suspicion, ...]
+
+    @property
+    def unlearned(self) -> list[Patch]:
+        return [patch for suspicion in self.suspicions for patch in suspicion.unlearned]
+
+    @property
+    def proxies(self) -> list[tuple[Trigger, ...]]:
+        return [suspicion.proxies for suspicion in self.suspicions]
 
     def followed(self, cleared: Sequence[bool]) -> tuple[int, ...]:
-        """Positions in ``proxies`` that the choice of t follows: those that the path ``cleared``, and blatant ones.
+        """Positions of the suspicions that the choice of t follows: those that the path ``cleared``, and blatant ones.
 
         A pattern that is merely natural for its class fades slowly, and chasing it would cost accuracy for nothing.
         """
-        median = statistics.median(trigger.size for trigger in self.triggers)
-        return tuple(
-            i
-            for i, target_class in enumerate(self.candidates)
-            if cleared[i] or self.triggers[target_class].size <= BLATANT_SIZE * median
-        )
+        return tuple(i for i, suspicion in enumerate(self.suspicions) if cleared[i] or suspicion.blatant)
 
 
 def scan(
@@ -58,43 +81,130 @@ def scan(
     classes: int,
     settings: InversionSettings,
     seed: int,
-    on_class: Callable[[int, int], None],
+    on_progress: Callable[[float], None],
 ) -> Scan:
-    """Scan ``suspect`` (eval mode). ``fit`` and ``selection`` are (images, labels); classes are those of the model."""
-    triggers = []
-    for target_class in range(classes):
-        triggers.append(invert_trigger(suspect, *fit, target_class, settings=settings, seed=seed))
-        on_class(target_class + 1, classes)
-    indices = anomaly_indices([trigger.size for trigger in triggers])
-    largest = CANDIDATE_SIZE * statistics.median(trigger.size for trigger in triggers)
-    anomalous = [i for i in range(classes) if indices[i] >= CANDIDATE_INDEX and triggers[i].size <= largest]
-    candidates = tuple(sorted(anomalous, key=lambda i: -indices[i])[:MOST_CANDIDATES])
-    colours = images_range(fit[0])
-    unlearned: list[Trigger] = []
-    proxies: list[tuple[Trigger, ...]] = []
-    for i in candidates:
-        others = (
-            invert_trigger(suspect, *fit, i, settings=settings, seed=seed + 1 + start) for start in range(MORE_STARTS)
-        )
-        inverted = [triggers[i], *others]
-        unlearned += [*inverted, *(fill for trigger in inverted for fill in trigger.fills(*colours))]
-        apart = invert_trigger(suspect, *selection, i, settings=settings, seed=seed - 1)
-        proxies.append((apart, *_effective(apart.fills(*colours), suspect, selection)))
-    return Scan(
-        triggers=tuple(triggers),
-        indices=tuple(indices),
-        candidates=candidates,
-        unlearned=tuple(unlearned),
-        proxies=tuple(proxies),
+    """Scan ``suspect`` (eval mode). ``fit`` and ``selection`` are (images, labels); classes are those of the model.
+
+    Patches are searched for every target class and for the all-to-all attack of the literature (class k becomes k + 1);
+    then waves and warps.
+    """
+    device = fit[0].device
+    next_class_K = (torch.arange(classes, device=device) + 1) % classes
+    wanted = torch.cat(
+        [
+            one_target_each(classes, device),
+            next_class_K.expand(ALL_TO_ALL_STARTS if len(fit[1]) >= ALL_TO_ALL_IMAGES else 0, -1),
+        ]
     )
+    patches = invert_patches(
+        suspect, *fit, wanted, settings=settings, seed=seed, on_searched=lambda n: on_progress(0.6 * n / len(wanted))
+    )
+    sizes = [
+        patch.size if patch.success_rate >= WORKS * enough else float(patch.mask.numel())
+        for patch, enough in zip(patches, settings.wanted_for(wanted).tolist(), strict=True)
+    ]
+    indices = anomaly_indices(sizes[:classes])
+    median = statistics.median(sizes[:classes])
+    anomalous = [i for i in range(classes) if indices[i] >= CANDIDATE_INDEX and sizes[i] <= CANDIDATE_SIZE * median]
+    best = min(range(classes, len(sizes)), key=lambda i: sizes[i], default=None)
+    # no patch moves every class of a clean model one on: that one works at all is the anomaly, however large
+    indices += [math.log(patches[i].mask.numel() / sizes[i]) / LEAST_SPREAD for i in range(classes, len(sizes))]
+    if best is not None and indices[best] >= CANDIDATE_INDEX:
+        anomalous.append(best)
+    candidates = sorted(anomalous, key=lambda i: -indices[i])[:MOST_CANDIDATES]
+    looks = _Looks(suspect, fit, selection, settings, seed)
+    suspicions = looks.at_patches(
+        [patches[i] for i in candidates],
+        [indices[i] for i in candidates],
+        [sizes[i] <= BLATANT_SIZE * median for i in candidates],
+    )
+    on_progress(0.8)
+    known = {suspicion.trigger.target_class for suspicion in suspicions}
+    suspicions += looks.at_waves(classes, known)
+    known |= {suspicion.trigger.target_class for suspicion in suspicions}
+    suspicions += looks.at_warps(classes, known)
+    on_progress(1.0)
+    return Scan(patches=tuple(patches[:classes]), indices=tuple(indices[:classes]), suspicions=tuple(suspicions))
 
 
-def images_range(images_NCHW: Tensor) -> tuple[Tensor, Tensor]:
-    """The lowest and the highest value of every channel (C,)."""
-    return images_NCHW.amin(dim=(0, 2, 3)), images_NCHW.amax(dim=(0, 2, 3))
+@dataclass(frozen=True, slots=True)
+class _Looks:
+    """Closer looks at the suspect, one for each family of triggers."""
+
+    suspect: nn.Module
+    fit: tuple[Tensor, Tensor]
+    selection: tuple[Tensor, Tensor]
+    settings: InversionSettings
+    seed: int
+
+    def at_patches(
+        self, patches: Sequence[Patch], indices: Sequence[float], blatant: Sequence[bool]
+    ) -> list[Suspicion]:
+        """Invert each again from other starts, on the fit's images to be unlearned, on the selection's to measure."""
+        if not patches:
+            return []
+        wanted = torch.stack([patch.wanted for patch in patches])
+        again = invert_patches(
+            self.suspect,
+            *self.fit,
+            wanted.repeat_interleave(MORE_STARTS, dim=0),
+            settings=self.settings,
+            seed=self.seed + 1,
+        )
+        apart = invert_patches(self.suspect, *self.selection, wanted, settings=self.settings, seed=self.seed - 1)
+        colours = images_range(self.fit[0])
+        suspicions = []
+        for i, patch in enumerate(patches):
+            starts = [patch, *again[i * MORE_STARTS : (i + 1) * MORE_STARTS]]
+            filled = [fill for start in starts for fill in start.fills(*colours)]
+            proxies = (apart[i], *_effective(apart[i].fills(*colours), self.suspect, self.selection))
+            suspicions.append(
+                Suspicion(
+                    trigger=patch,
+                    index=indices[i],
+                    unlearned=(*starts, *filled),
+                    proxies=proxies,
+                    blatant=blatant[i],
+                )
+            )
+        return suspicions
+
+    def at_waves(self, classes: int, known: set[int | None]) -> list[Suspicion]:
+        """Waves to classes that are not suspected already."""
+        waves = strongest_waves(self.suspect, *self.fit, classes)
+        indices = success_indices([wave.success_rate for wave in waves])
+        return [
+            Suspicion(trigger=wave, index=index, proxies=(wave,))
+            for wave, index in zip(waves, indices, strict=True)
+            if wave.success_rate >= WAVE_SUCCESS and index >= ANOMALY_THRESHOLD and wave.target_class not in known
+        ]
+
+    def at_warps(self, classes: int, known: set[int | None]) -> list[Suspicion]:
+        """Warps to classes that are not suspected already."""
+        everyone = torch.arange(classes, device=self.fit[0].device)
+        warps = invert_warps(self.suspect, *self.fit, everyone, classes, seed=self.seed)
+        indices = success_indices([warp.success_rate for warp in warps])
+        odd = [
+            i
+            for i, warp in enumerate(warps)
+            if warp.success_rate >= WARP_SUCCESS and indices[i] >= ANOMALY_THRESHOLD and i not in known
+        ]
+        if not odd:
+            return []
+        apart = invert_warps(self.suspect, *self.selection, everyone[odd], classes, seed=self.seed - 1)
+        return [
+            Suspicion(trigger=warps[i], index=indices[i], proxies=(proxy,)) for i, proxy in zip(odd, apart, strict=True)
+        ]
 
 
-def _effective(fills: list[Trigger], suspect: nn.Module, selection: tuple[Tensor, Tensor]) -> list[Trigger]:
+def success_indices(rates: Sequence[float]) -> list[float]:
+    """How many spreads each class's success lies above the median of all classes."""
+    median = statistics.median(rates)
+    spread = max(SUCCESS_SPREAD, statistics.median(abs(rate - median) for rate in rates))
+    return [max(0.0, (rate - median) / spread) for rate in rates]
+
+
+def _effective(fills: list[Patch], suspect: nn.Module, selection: tuple[Tensor, Tensor]) -> list[Patch]:
     """The plain fills that work on the suspect, best first, a few at most."""
     probe = Probe(images=selection[0], labels=selection[1], triggered=None, proxies=())
     rated = [(probe.proxy_success(suspect, fill), fill) for fill in fills]
@@ -111,30 +221,50 @@ def findings(
     settings: InversionSettings,
     seed: int,
 ) -> list[TriggerFinding]:
-    """What the scan found, seen from the repaired model.
+    """What the scan found, seen from the repaired model: one finding for each class, one more for all-to-all.
 
-    An anomalously small trigger is flagged when no trigger nearly as small exists on the repaired model: a backdoor
-    goes, the natural weakness of a class stays.
+    A suspicion is flagged when it has collapsed: no patch nearly as small works on the repaired model, the wave or warp
+    hardly does. A backdoor goes, the natural weakness of a class stays.
     """
+    suspected = [suspicion for suspicion in found.suspicions if isinstance(suspicion.trigger, Patch)]
+    sizes_after: dict[int, Patch] = {}
+    if suspected:
+        wanted = torch.stack([suspicion.trigger.wanted for suspicion in suspected])
+        again = invert_patches(repaired, *fit, wanted, settings=settings, seed=seed - 2)
+        sizes_after = {id(suspicion): patch for suspicion, patch in zip(suspected, again, strict=True)}
+    by_target = {suspicion.trigger.target_class: suspicion for suspicion in found.suspicions}
+    rows: list[tuple[Trigger, float, Suspicion | None]] = []
+    for target_class, (patch, index) in enumerate(zip(found.patches, found.indices, strict=True)):
+        suspicion = by_target.get(target_class)
+        rows.append((suspicion.trigger, suspicion.index, suspicion) if suspicion else (patch, index, None))
+    if None in by_target:
+        all_to_all = by_target[None]
+        rows.append((all_to_all.trigger, all_to_all.index, all_to_all))
+    example_CHW = fit[0][0]
     result = []
-    for trigger, index in zip(found.triggers, found.indices, strict=True):
-        again = None
-        if trigger.target_class in found.candidates:
-            again = invert_trigger(repaired, *fit, trigger.target_class, settings=settings, seed=seed - 2)
-        gone = again is not None and (
-            again.size >= GROWTH * trigger.size or again.success_rate < trigger.success_rate / 2
-        )
+    for trigger, index, suspicion in rows:
+        after = probe.proxy_success(repaired, trigger)
+        again_patch = sizes_after.get(id(suspicion))
+        if isinstance(trigger, Patch):
+            gone = again_patch is not None and (
+                again_patch.size >= GROWTH * trigger.size or again_patch.success_rate < WORKS * trigger.success_rate
+            )
+            pattern, mask = trigger.pattern, trigger.mask
+        else:
+            gone = after <= FADED * trigger.success_rate
+            pattern, mask = trigger.stamp(example_CHW[None])[0], torch.ones_like(example_CHW[:1])
         result.append(
             TriggerFinding(
+                kind=trigger.kind,
                 target_class=trigger.target_class,
                 anomaly_index=index,
                 success_rate=trigger.success_rate,
-                success_rate_after=probe.proxy_success(repaired, trigger),
-                size=trigger.size,
-                size_after=again.size if again else None,
-                flagged=index >= ANOMALY_THRESHOLD and gone,
-                pattern=trigger.pattern.cpu(),
-                mask=trigger.mask.cpu(),
+                success_rate_after=after,
+                size=trigger.size if isinstance(trigger, Patch) else None,
+                size_after=again_patch.size if again_patch else None,
+                flagged=suspicion is not None and index >= ANOMALY_THRESHOLD and gone,
+                pattern=pattern.cpu(),
+                mask=mask.cpu(),
             )
         )
     return result

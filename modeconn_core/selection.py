@@ -16,7 +16,7 @@ ATTACK_NAMES: dict[AttackFigure, str] = {
     "measured": "attack success rate",
     "proxy": "success rate of the inverted triggers above their floor",
 }
-DEPTH = 0.35  # in t from the nearer end: SIG, and a Blend trigger that the scan missed, are under 1 % there
+DEPTH = 0.25  # in t from the suspect: triggers that were unlearned are gone there, most that were not as well
 DEPTH_BUDGET = 0.01  # accuracy that going there may cost
 MARGIN = 0.051  # in t: how far around the chosen point the attack must be clear
 
@@ -63,7 +63,8 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
     for measurement in measurements:
         lost = suspect.correct.float() - measurement.clean.correct.float()
         drops.append(lost.mean().item())
-        errors.append(lost.std(correction=0).item() / math.sqrt(len(lost)))
+        # one disagreement more than was seen: a handful of images without any proves nothing
+        errors.append(math.sqrt(lost.var(correction=0).item() + 1 / len(lost)) / math.sqrt(len(lost)))
     result = []
     for i, measurement in enumerate(measurements):
         near = [j for j, other in enumerate(measurements) if abs(other.t - measurement.t) <= SMOOTHING_REACH]
@@ -76,7 +77,7 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
 
 
 def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure) -> Choice:
-    """Pick t from ``points`` in order of t: where the attack is clear, and about DEPTH away from both ends.
+    """Pick t from ``points`` in order of t: where the attack is clear, about DEPTH from the suspect.
 
     Stand-ins for the trigger clear a little before the trigger itself, and there may be tampering that the scan does
     not see; both fade far from the ends (Zhao et al. 2020, section 4), where distilled paths hardly lose accuracy.
@@ -86,10 +87,10 @@ def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure)
     settled = _settled(inner, criteria) if known else inner
     # nothing past the knee: then the single points at which the attack is clear
     pool = settled or [point for point in inner if _attack(point) <= criteria.max_attack_success_rate]
-    affordable = [point for point in pool if point.drop <= criteria.max_accuracy_drop]
-    cheap = [point for point in affordable if point.drop - point.drop_error <= DEPTH_BUDGET]
+    cheap = [point for point in pool if point.drop - point.drop_error <= DEPTH_BUDGET]
+    affordable = cheap or [point for point in pool if point.drop <= criteria.max_accuracy_drop]
     if affordable:
-        best = min(cheap, key=_preference) if cheap else min(affordable, key=lambda point: point.drop)
+        best = min(affordable, key=lambda point: _preference(point) if cheap else (point.drop, point.t))
         reason = _praise(best, ATTACK_NAMES[by], steady=bool(settled))
         return Choice(t=best.t, within_criteria=True, reason=reason)
     best = min(inner, key=lambda point: _excess(point, criteria))
@@ -113,8 +114,8 @@ def _depth(point: Candidate) -> float:
 
 
 def _preference(point: Candidate) -> tuple[float, float]:
-    """Small is good: close to DEPTH, on the side of the suspect."""
-    return round(abs(_depth(point) - DEPTH), 4), point.t
+    """Small is good: close to DEPTH, seen from the suspect's end. The other end is a copy that fits less well."""
+    return round(abs(point.t - DEPTH), 4), point.t
 
 
 def _praise(best: Candidate, attack_name: str, *, steady: bool) -> str:

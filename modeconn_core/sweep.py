@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
-from modeconn_core.batchnorm import reestimate
+from modeconn_core.batchnorm import Calibration
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.metrics import Evaluation, Interval, evaluate
 from modeconn_core.triggers import Trigger
 
 COARSE_GRID = tuple(round(0.1 * i, 3) for i in range(11))
-REFINED_STEP = 0.025
-REFINED_REACH = 0.1
+REFINED_STEP = 0.01
+REFINED_REACH = 0.11  # with the coarse grid 31 values, as many as the paper's
+SWEEP_IMAGES = 500  # for BatchNorm at a point of the curve; the model that is handed out gets all of them
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -70,13 +70,14 @@ class Probe:
     """What is measured on a model.
 
     Clean images with labels, the user's triggered images, and for each
-    candidate class the triggers that stand in for an unknown one.
+    candidate class the triggers that stand in for an unknown one, on at most ``most_stamped`` images each.
     """
 
     images: Tensor
     labels: Tensor
     triggered: TriggeredSet | None
     proxies: Sequence[Sequence[Trigger]]
+    most_stamped: int | None = None
 
     def measure(self, module: nn.Module, t: float, *, refined: bool = False, exact: bool = False) -> Measurement:
         """Evaluate ``module`` (in eval mode) as the point ``t`` of a curve."""
@@ -99,11 +100,12 @@ class Probe:
 
     def proxy_success(self, module: nn.Module, proxy: Trigger) -> float:
         """Attack success rate of an inverted trigger on the probe's images of other classes."""
-        others = self.labels != proxy.target_class
-        target_M = torch.full((int(others.sum()),), proxy.target_class, device=self.labels.device)
-        if len(target_M) == 0:
+        others = (proxy.wanted[self.labels] != self.labels).nonzero().squeeze(1)
+        if len(others) == 0:
             return 0.0
-        return evaluate(module, proxy.stamp(self.images[others]), target_M).rate
+        if self.most_stamped is not None:
+            others = others[:: max(1, len(others) // self.most_stamped)]
+        return evaluate(module, proxy.stamp(self.images[others]), proxy.wanted[self.labels[others]]).rate
 
 
 class Sweep:
@@ -113,16 +115,16 @@ class Sweep:
     """
 
     def __init__(
-        self, module: nn.Module, flat: FlatParameters, path: ModePath, calibration_NCHW: Tensor, probe: Probe
+        self, module: nn.Module, flat: FlatParameters, path: ModePath, calibration: Calibration, probe: Probe
     ) -> None:
         self.module, self.flat, self.path = module, flat, path
-        self.calibration, self.probe = calibration_NCHW, probe
+        self.calibration, self.probe = calibration, probe
         self.measurements: dict[float, Measurement] = {}
 
     def measure(self, t: float, *, refined: bool) -> Measurement:
         """The point ``t``: one BatchNorm pass and one evaluation."""
-        self.path.write(t, self.flat.vector)
-        reestimate(self.module, self.calibration)
+        coefficients = self.path.write(t, self.flat.vector)
+        self.calibration.apply(self.module, coefficients[0], most=SWEEP_IMAGES)
         measurement = self.probe.measure(self.module, t, refined=refined)
         self.measurements[t] = measurement
         return measurement
@@ -133,5 +135,5 @@ class Sweep:
     def refined_grid(self, centre: float) -> list[float]:
         """Values of t around ``centre`` that have not been measured."""
         count = round(REFINED_REACH / REFINED_STEP)
-        around = [round(centre + i * REFINED_STEP, 4) for i in range(-count, count + 1)]
+        around = [round(centre + i * REFINED_STEP, 3) for i in range(-count, count + 1)]
         return [t for t in around if 0.0 < t < 1.0 and t not in self.measurements]

@@ -133,8 +133,9 @@ def _per_class(result: RepairResult, classes: Sequence[str]) -> list[ClassAccura
 
 def _inverted(finding: TriggerFinding, inputs: Inputs, classes: Sequence[str]) -> InvertedTrigger:
     return InvertedTrigger(
+        kind=finding.kind,
         target_class=finding.target_class,
-        class_name=classes[finding.target_class],
+        class_name="all-to-all" if finding.target_class is None else classes[finding.target_class],
         anomaly_index=finding.anomaly_index,
         success_rate=finding.success_rate,
         success_rate_after=finding.success_rate_after,
@@ -155,6 +156,7 @@ def _result(result: RepairResult, warnings: Sequence[str], triggers: Sequence[In
         "after": figures(result.after),
         "targets": [
             {
+                "kind": trigger.kind,
                 "target_class": trigger.target_class,
                 "class_name": trigger.class_name,
                 "anomaly_index": trigger.anomaly_index,

@@ -101,7 +101,15 @@ _FIGURES = (
     "proxy_success_rate",
 )
 _POINT_FIELDS = ("t", *_FIGURES, "clean_loss", "refined")
-_TARGET_FIELDS = ("target_class", "class_name", "anomaly_index", "success_rate", "success_rate_after", "flagged")
+_TARGET_FIELDS = (
+    "kind",
+    "target_class",
+    "class_name",
+    "anomaly_index",
+    "success_rate",
+    "success_rate_after",
+    "flagged",
+)
 _COPIED = ("architecture", "settings", "warnings", "assumptions", "not_tested", "seconds", "versions", "device")
 
 

@@ -38,9 +38,10 @@ class InputFile:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InvertedTrigger:
-    """One class's inverted trigger, as the suspect showed it."""
+    """One class's inverted trigger, as the suspect showed it; without a target class every class has its own."""
 
-    target_class: int
+    kind: str  # patch, wave or warp
+    target_class: int | None
     class_name: str
     anomaly_index: float
     success_rate: float  # on the suspect, 0..1
@@ -51,7 +52,7 @@ class InvertedTrigger:
 
     @property
     def picture(self) -> str:
-        return f"trigger-{self.target_class}.png"
+        return f"trigger-{'all' if self.target_class is None else self.target_class}.png"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

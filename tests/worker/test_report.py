@@ -53,6 +53,7 @@ def trigger(index: int, *, flagged: bool = False, anomaly: float = 0.5, name: st
     mask = np.zeros((1, 8, 8))
     mask[0, 6:, 6:] = 1
     return InvertedTrigger(
+        kind="patch",
         target_class=index,
         class_name=name or f"class-{index}",
         anomaly_index=anomaly,

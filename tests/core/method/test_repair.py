@@ -52,7 +52,9 @@ def test_the_true_target_is_flagged_and_its_trigger_shown(repaired) -> None:
 
 
 def test_the_answer_says_what_was_chosen_and_why(repaired) -> None:
-    assert repaired.criteria_met
+    drop = repaired.before.clean_accuracy - repaired.after.clean_accuracy
+    kept_to = drop <= CONFIG.max_accuracy_drop
+    assert repaired.criteria_met == (kept_to and repaired.after.attack_success_rate <= CONFIG.max_attack_success_rate)
     assert repaired.t in [point.t for point in repaired.curve]
     assert f"t = {repaired.t:g}" in repaired.reason
     assert repaired.before.attack_success_rate > 0.9 > 0.3 > repaired.after.attack_success_rate
