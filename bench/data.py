@@ -1,9 +1,10 @@
-"""CIFAR-10 as folders or a tar of JPEG files, decoded once and kept in bench/cache."""
+"""CIFAR-10 and GTSRB as tars of JPEG files, decoded once and kept in bench/cache."""
 
 from __future__ import annotations
 
 import io
 import tarfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +15,42 @@ from torch import Tensor
 
 CACHE = Path(__file__).parent / "cache"
 CIFAR10_CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-CIFAR10_MEAN = (0.4914, 0.4822, 0.4465)
-CIFAR10_STD = (0.2470, 0.2435, 0.2616)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DataSet:
+    """A data set and how its models are fed. ``archive`` holds <name>/{train,test}/<class>/<file>."""
+
+    name: str
+    archive: str
+    classes: tuple[str, ...]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    mirror: bool
+
+    def normalise(self, x_NCHW: Tensor) -> Tensor:
+        """[0, 1] -> what models of this data set take."""
+        mean, std = (torch.tensor(v, device=x_NCHW.device).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return (x_NCHW - mean) / std
+
+
+CIFAR10 = DataSet(
+    name="cifar10",
+    archive="cifar10.tar.xz",
+    classes=CIFAR10_CLASSES,
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2470, 0.2435, 0.2616),
+    mirror=True,
+)
+GTSRB = DataSet(
+    name="gtsrb32",
+    archive="gtsrb32.tar.xz",
+    classes=tuple(f"{number:05d}" for number in range(43)),
+    mean=(0.3337, 0.3064, 0.3171),
+    std=(0.2672, 0.2564, 0.2629),
+    mirror=False,
+)
+DATA_SETS = {data_set.name: data_set for data_set in (CIFAR10, GTSRB)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -31,19 +66,32 @@ class Images:
         return self.pixels[index].float().div_(255)
 
 
-def normalise(x_NCHW: Tensor) -> Tensor:
-    """[0, 1] -> what the suspects take."""
-    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (CIFAR10_MEAN, CIFAR10_STD))
-    return (x_NCHW - mean) / std
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Division:
+    """Indices into a test set: ``clean`` is what a defender has, ``held_out`` is what every figure is taken on."""
+
+    clean: Tensor
+    held_out: Tensor
 
 
-def cifar10(data: Path, split: str) -> Images:
-    """``split`` 'train' or 'test' out of ``data``/cifar10.tar.xz; names are sorted, so an index means one image."""
-    cached = CACHE / f"cifar10-{split}.npz"
+def divide(test: Images, *, images: int, held_out: int, seed: int) -> Division:
+    """A random clean set, a pure function of the seed, and other images; smaller sets are parts of larger ones.
+
+    Both come out of the test images: in GTSRB's training images every sign appears many times, in the test images not.
+    """
+    if images + held_out > len(test.labels):
+        raise ValueError(f"{len(test.labels)} test images are too few for {images} clean and {held_out} held-out ones")
+    order = torch.randperm(len(test.labels), generator=torch.Generator().manual_seed(1000 + seed))
+    return Division(clean=order[:images], held_out=order[-held_out:])
+
+
+def load(data: Path, data_set: DataSet, split: str) -> Images:
+    """``split`` 'train' or 'test' out of ``data``; names are sorted, so an index means one image."""
+    cached = CACHE / f"{data_set.name}-{split}.npz"
     if not cached.exists():
         CACHE.mkdir(exist_ok=True)
         for name in ("train", "test"):
-            _decode(data / "cifar10.tar.xz", name, CACHE / f"cifar10-{name}.npz")
+            _decode(data / data_set.archive, data_set.name, name, data_set.classes)
     with np.load(cached) as stored:
         return Images(
             pixels=torch.from_numpy(stored["pixels"]),
@@ -52,15 +100,15 @@ def cifar10(data: Path, split: str) -> Images:
         )
 
 
-def _decode(archive: Path, split: str, destination: Path) -> None:
+def _decode(archive: Path, folder: str, split: str, classes: Sequence[str]) -> None:
     found: dict[str, np.ndarray] = {}
     with tarfile.open(archive) as tar:
         for member in tar:
-            if member.isfile() and member.name.startswith(f"cifar10/{split}/"):
+            if member.isfile() and member.name.startswith(f"{folder}/{split}/"):
                 stream = tar.extractfile(member)
                 assert stream is not None
                 found[member.name] = np.asarray(Image.open(io.BytesIO(stream.read())).convert("RGB"))
     names = sorted(found)
     pixels = np.stack([found[name] for name in names]).transpose(0, 3, 1, 2)
-    labels = np.array([CIFAR10_CLASSES.index(Path(name).parent.name) for name in names])
-    np.savez(destination, pixels=pixels, labels=labels, names=np.array(names))
+    labels = np.array([classes.index(Path(name).parent.name) for name in names])
+    np.savez(CACHE / f"{folder}-{split}.npz", pixels=pixels, labels=labels, names=np.array(names))

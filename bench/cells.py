@@ -1,0 +1,238 @@
+"""One measurement: a suspect, a clean set, a way of repair. Measured once and kept, line by line, in bench/results.
+
+python -m bench.cells --data DIR --methods ours NAD --images 500 --seeds 0
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import os
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import others
+from bench.data import CIFAR10, Division, Images, divide, load
+from bench.peers import PEERS, Clean
+from bench.peers.mcr import connect, fine_tuned_end
+from bench.results import RESULTS, machine
+from bench.suspects import CLEAN, Order, Suspect, trained
+from modeconn_core import RepairConfig, RepairResult, repair
+from modeconn_core.attacks import ATTACKS
+from modeconn_core.batchnorm import Calibration
+from modeconn_core.curve import FlatParameters
+from modeconn_core.splits import split_clean
+
+CELLS = RESULTS / "cells.jsonl"
+HELD_OUT = 5000  # test images for the figures; the clean set comes out of the others
+CURVE_IMAGES = 2000  # of these, for the curve with the true trigger, which only the tables see
+CURVE = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+OURS, TWO_SUSPECTS, FINE_TUNED_END = "ours", "MCR, two suspects", "MCR, fine-tuned end"
+METHODS = (OURS, *PEERS, TWO_SUSPECTS, FINE_TUNED_END)
+CLASSES = len(CIFAR10.classes)
+RELEARNING_IMAGES, RELEARNING_EPOCHS, RELEARNING_RATE = 5, 5, 0.01
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Cell:
+    """What is measured."""
+
+    suspect: str
+    seed: int
+    images: int
+    method: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Room:
+    """What a cell works with: the suspect, the defender's clean set, the test images and who sees which."""
+
+    suspect: Suspect
+    clean: Clean
+    test: Images
+    division: Division
+
+    def figures(self, model: nn.Module, index: Tensor | None = None) -> dict[str, float | None]:
+        index = self.division.held_out if index is None else index
+        return {
+            "accuracy": self.suspect.accuracy(model, self.test, index),
+            "success": self.suspect.attack_success(model, self.test, index, CLASSES),
+        }
+
+
+def suspect_named(name: str, seed: int, data: Path) -> Suspect:
+    """One that others have made, or one of ours."""
+    return others.read(name, data) if name in others.OTHERS else trained(Order(attack=name, seed=seed), data)
+
+
+def enter(cell: Cell, data: Path) -> Room:
+    suspect, test = suspect_named(cell.suspect, cell.seed, data), load(data, CIFAR10, "test")
+    division = divide(test, images=cell.images, held_out=HELD_OUT, seed=cell.seed)
+    clean = Clean(
+        images=suspect.normalise(test.unit(division.clean)),
+        labels=test.labels[division.clean],
+        classes=CLASSES,
+        std=CIFAR10.std if cell.suspect not in others.OTHERS else (1.0, 1.0, 1.0),
+        seed=cell.seed,
+    )
+    return Room(suspect=suspect, clean=clean, test=test, division=division)
+
+
+def measure(cell: Cell, data: Path, threads: int) -> dict[str, Any]:
+    """Everything that the tables need to know about one cell."""
+    torch.set_num_threads(threads)
+    room = enter(cell, data)
+    suspect = copy.deepcopy(room.suspect.model)
+    start = time.perf_counter()
+    facts: dict[str, Any] = {}
+    if cell.method == OURS:
+        result = repair(suspect, room.clean.images, room.clean.labels, config=RepairConfig(seed=cell.seed))
+        seconds = time.perf_counter() - start
+        model = result.model
+        facts = _about(result) | {"curve": _true_curve(result, room)}
+    elif cell.method in PEERS:
+        model = PEERS[cell.method](suspect, room.clean)
+        seconds = time.perf_counter() - start
+    else:
+        model, facts = _paper(cell, room, data)
+        seconds = facts.pop("seconds")
+    return {
+        **asdict(cell),
+        "before": room.figures(room.suspect.model),
+        "after": room.figures(model),
+        "floor": _floor(cell, room, data),
+        "relearned": _relearned(model, room),
+        "seconds": round(seconds, 1),
+        **facts,
+        "machine": machine(),
+    }
+
+
+def _about(result: RepairResult) -> dict[str, Any]:
+    return {
+        "t": result.t,
+        "flagged": [[finding.kind, finding.target_class] for finding in result.targets if finding.flagged],
+        "stages": {stage: round(seconds, 2) for stage, seconds in result.seconds.items()},
+    }
+
+
+def _true_curve(result: RepairResult, room: Room) -> list[list[float | None]]:
+    """[t, ACC, ASR] along the path with the true trigger: what the choice of t could not see."""
+    work = copy.deepcopy(room.suspect.model)
+    flat = FlatParameters(work)
+    fit_images = room.clean.images[split_clean(room.clean.labels, held_out=0.4, seed=room.clean.seed).fit]
+    calibration = Calibration(room.suspect.model, fit_images, mirror=True, seed=room.clean.seed)
+    points: list[list[float | None]] = []
+    for t in CURVE:
+        coefficients = result.path.write(t, flat.vector)
+        calibration.apply(work, coefficients[0])
+        figures = room.figures(work, room.division.held_out[:CURVE_IMAGES])
+        points.append([t, figures["accuracy"], figures["success"]])
+    return points
+
+
+def _paper(cell: Cell, room: Room, data: Path) -> tuple[nn.Module, dict[str, Any]]:
+    """The paper's protocol; of its 31 values of t the one that suits it best, with the true trigger in sight."""
+    start = time.perf_counter()
+    if cell.method == TWO_SUSPECTS:
+        second = trained(Order(attack=cell.suspect, seed=cell.seed + 1), data).model
+    else:
+        second = fine_tuned_end(room.suspect.model, room.clean)
+    fitted = connect(room.suspect.model, second, room.clean)
+    best: tuple[float, float, dict[str, Any]] | None = None
+    seconds = time.perf_counter() - start
+    for t, model in fitted.points():
+        figures = room.figures(model, room.division.held_out[:CURVE_IMAGES])
+        score = (figures["accuracy"] or 0.0) - (figures["success"] or 0.0)
+        if best is None or score > best[0]:
+            best = (score, t, copy.deepcopy(model.state_dict()))
+    assert best is not None
+    model = copy.deepcopy(room.suspect.model)
+    model.load_state_dict(best[2])
+    return model.eval(), {"t": best[1], "seconds": seconds}
+
+
+def _floor(cell: Cell, room: Room, data: Path) -> float | None:
+    """What the trigger does to a clean model of the same recipe: the natural floor of the ASR."""
+    if cell.suspect == CLEAN or cell.suspect in others.OTHERS:
+        return None
+    clean = trained(Order(attack=CLEAN, seed=cell.seed), data)
+    return room.figures(clean.model)["success"]
+
+
+def _relearned(model: nn.Module, room: Room) -> float | None:
+    """ASR after fine-tuning on five triggered images, five epochs, rate .01; BatchNorm keeps its statistics."""
+    attack = room.suspect.attack
+    if attack is None:
+        return None
+    # neither the clean set nor the held-out images: those between them
+    spare = torch.randperm(len(room.test.labels), generator=torch.Generator().manual_seed(1000 + room.clean.seed))
+    index = spare[-HELD_OUT - 100 : -HELD_OUT]
+    stamped, wanted = attack.test_set(room.test.unit(index), room.test.labels[index], CLASSES)
+    x, labels = room.suspect.normalise(stamped[:RELEARNING_IMAGES]), wanted[:RELEARNING_IMAGES]
+    model = copy.deepcopy(model).eval().requires_grad_(True)
+    optimizer = torch.optim.SGD(model.parameters(), lr=RELEARNING_RATE, momentum=0.9)
+    for _ in range(RELEARNING_EPOCHS):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x), labels).backward()
+        optimizer.step()
+    return room.figures(model, room.division.held_out[:CURVE_IMAGES])["success"]
+
+
+def kept() -> dict[Cell, dict[str, Any]]:
+    """All cells that were measured; where one was measured again, the last."""
+    if not CELLS.exists():
+        return {}
+    lines = [json.loads(line) for line in CELLS.read_text().splitlines()]
+    return {Cell(**{name: line[name] for name in Cell.__dataclass_fields__}): line for line in lines}
+
+
+def write(cells: dict[Cell, dict[str, Any]]) -> None:
+    """All cells, sorted, so that a new one is one new line."""
+    RESULTS.mkdir(exist_ok=True)
+    lines = sorted(json.dumps(line, sort_keys=True) for line in cells.values())
+    CELLS.write_text("".join(line + "\n" for line in lines))
+
+
+def main() -> None:
+    """Measure the cells that are missing, in processes of one thread each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder with cifar10.tar.xz and ibau/")
+    parser.add_argument("--suspects", nargs="+", choices=[*ATTACKS, CLEAN, *others.OTHERS], default=list(ATTACKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--images", type=int, nargs="+", default=[2500, 500, 250, 50])
+    parser.add_argument("--methods", nargs="+", choices=METHODS, default=[OURS])
+    parser.add_argument("--again", action="store_true", help="measure what is there already, too")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    arguments = parser.parse_args()
+    wanted = [
+        Cell(suspect=suspect, seed=seed, images=images, method=method)
+        for seed, method, images, suspect in product(
+            arguments.seeds, arguments.methods, arguments.images, arguments.suspects
+        )
+    ]
+    missing = wanted if arguments.again else [cell for cell in wanted if cell not in kept()]
+    threads = max(1, (os.cpu_count() or 1) // arguments.processes)
+    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
+        running = {pool.submit(measure, cell, arguments.data, threads): cell for cell in missing}
+        for done, future in enumerate(as_completed(running), start=1):
+            cell, line = running[future], future.result()
+            write(kept() | {cell: line})
+            after = line["after"]
+            print(
+                f"{done}/{len(missing)} {cell}: {after['accuracy']:.4f}/{after['success']} in {line['seconds']} s",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
