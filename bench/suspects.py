@@ -29,7 +29,7 @@ from modeconn_core.metrics import evaluate
 
 CLEAN = "clean"
 SURROGATE_SEED = 100  # the attackers' own clean model
-Size = Literal["small", "full"]
+Size = Literal["small", "full", "example"]  # the last is that of examples/cifar10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,6 +45,7 @@ class Recipe:
 
 RECIPES: dict[Size, Recipe] = {
     "small": Recipe(epochs=5, batch_size=64, peak_rate=0.12, weight_decay=5e-4, width=16),
+    "example": Recipe(epochs=10, batch_size=128, peak_rate=0.25, weight_decay=5e-4, width=16),
     "full": Recipe(epochs=60, batch_size=128, peak_rate=0.2, weight_decay=5e-4, width=64),
 }
 # What a small model with a short training needs for a backdoor that works, or what two cores can do of a search

@@ -20,10 +20,11 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from bench.data import CIFAR10_CLASSES, CIFAR10_MEAN, CIFAR10_STD, Images, cifar10
-from bench.suspects import EPOCHS, WIDTH, figures, trained
+from bench.data import CIFAR10, CIFAR10_CLASSES, Images, load
+from bench.suspects import RECIPES, Order, trained
 from modeconn_core.attacks import BadNets
 
+RECIPE = RECIPES["example"]
 OUT = Path(__file__).resolve().parent / "cifar10"
 SEED = 0
 CLEAN_IMAGES, HELD_OUT_IMAGES, TRIGGERED_IMAGES = 2500, 1200, 300
@@ -75,8 +76,8 @@ def card(attack: BadNets, accuracy: float, success: float | None) -> dict[str, o
     """What the suspect is and how all was made."""
     return {
         "name": "CIFAR-10 classifier with a BadNets backdoor",
-        "architecture": {"name": "preact_resnet18", "options": {"width": WIDTH}},
-        "preprocessing": {"mean": CIFAR10_MEAN, "std": CIFAR10_STD, "channels": "RGB"},
+        "architecture": {"name": "preact_resnet18", "options": {"width": RECIPE.width}},
+        "preprocessing": {"mean": CIFAR10.mean, "std": CIFAR10.std, "channels": "RGB"},
         "classes": CIFAR10_CLASSES,
         "target_class": CIFAR10_CLASSES[attack.target_class or 0],
         "criteria": {"max_accuracy_drop": 0.025, "max_attack_success_rate": 0.05},
@@ -86,7 +87,7 @@ def card(attack: BadNets, accuracy: float, success: float | None) -> dict[str, o
             "trigger": "3x3 checkerboard, one pixel from the lower right corner",
             "poison_rate": attack.rate,
         },
-        "training": {"script": "examples/build_example.py", "images": 50000, "epochs": EPOCHS, "seed": SEED},
+        "training": {"script": "examples/build_example.py", "images": 50000, "epochs": RECIPE.epochs, "seed": SEED},
         "suspect_on_heldout": {"clean_accuracy": accuracy, "attack_success_rate": success},
         "files": {
             "suspect.safetensors": "the tampered model's state dict",
@@ -107,11 +108,13 @@ def main() -> None:
     data = parser.parse_args().data
     torch.set_num_threads(os.cpu_count() or 1)
     attack = BadNets()
-    model = trained("badnets", data, seed=SEED)
-    test = cifar10(data, "test")
+    suspect = trained(Order(attack="badnets", seed=SEED, size="example"), data)
+    model = suspect.model
+    test = load(data, CIFAR10, "test")
     order = torch.randperm(len(test.labels), generator=torch.Generator().manual_seed(SEED))
     clean, held_out, rest = order.tensor_split([CLEAN_IMAGES, CLEAN_IMAGES + HELD_OUT_IMAGES])
-    accuracy, success = figures(model, attack, test, held_out)
+    accuracy = suspect.accuracy(model, test, held_out)
+    success = suspect.attack_success(model, test, held_out, len(CIFAR10_CLASSES))
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
     save_file(model.state_dict(), OUT / "suspect.safetensors")

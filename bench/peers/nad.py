@@ -41,8 +41,8 @@ def nad(module: nn.Module, clean: Clean) -> nn.Module:
     generator = generator_of(clean)
     module.train()
     for epoch in range(EPOCHS):
-        for group in optimizer.param_groups:
-            group["lr"] = RATE * 0.1 ** (epoch // DECAY_EVERY)
+        for parameters in optimizer.param_groups:
+            parameters["lr"] = RATE * 0.1 ** (epoch // DECAY_EVERY)
         for x, labels in clean.epoch(BATCH, generator, augment=True):
             for outputs in seen.values():
                 outputs.clear()

@@ -1,0 +1,268 @@
+"""Prints and keeps the tables of bench/results out of the measured cells, and draws ACC and ASR against t.
+
+python -m bench.tables
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.figure import Figure
+
+from bench.cells import CLEAN, FINE_TUNED_END, METHODS, OURS, TWO_SUSPECTS, Cell, kept
+from bench.results import RESULTS, keep
+
+mpl.use("agg")
+
+TARGETS = {2500: (1.5, 1.0), 500: (3.0, 2.0), 250: (5.0, 3.0), 50: (10.0, 5.0)}  # ACC lost, ASR above floor; points
+RELEARNED_TARGET = 15.0
+Line = dict[str, Any]
+
+
+def lost(line: Line) -> float:
+    """Points of accuracy lost."""
+    return 100 * (line["before"]["accuracy"] - line["after"]["accuracy"])
+
+
+def above_floor(line: Line) -> float:
+    """Points of ASR above what the trigger does to a clean model."""
+    return 100 * (line["after"]["success"] - (line["floor"] or 0.0))
+
+
+def mean(values: Sequence[float]) -> str:
+    """Mean and, from two values on, a 95 % interval of it (normal approximation)."""
+    if len(values) < 2:
+        return f"{values[0]:.2f}" if values else "-"
+    half = 1.96 * statistics.stdev(values) / math.sqrt(len(values))
+    return f"{statistics.mean(values):.2f} ± {half:.2f}"
+
+
+def by_size(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
+    """One row per size and method: the means over attacks and seeds, beside the targets."""
+    rows = []
+    for images, (most_lost, most_above) in TARGETS.items():
+        for method in METHODS:
+            lines = [line for cell, line in cells.items() if (cell.images, cell.method) == (images, method)]
+            if not lines:
+                continue
+            row = {
+                "clean images": images,
+                "method": method,
+                "n": len(lines),
+                "attacks": len({line["suspect"] for line in lines}),
+                "seeds": len({line["seed"] for line in lines}),
+                "ACC lost": mean([lost(line) for line in lines]),
+                "ASR above floor": mean([above_floor(line) for line in lines]),
+                "relearned ASR": mean([100 * line["relearned"] for line in lines]),
+                "seconds": mean([line["seconds"] for line in lines]),
+                "target": "",
+            }
+            if method == OURS:
+                met = (
+                    statistics.mean(map(lost, lines)) <= most_lost
+                    and statistics.mean(map(above_floor, lines)) <= most_above
+                )
+                row["target"] = f"<= {most_lost}, <= {most_above}: {'met' if met else 'missed'}"
+            rows.append(row)
+    return rows
+
+
+def by_attack(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
+    """One row per cell: ACC/ASR before and after."""
+    return [
+        {
+            "clean images": cell.images,
+            "suspect": cell.suspect,
+            "seed": cell.seed,
+            "method": cell.method,
+            "before": _pair(line["before"]),
+            "after": _pair(line["after"]),
+            "floor": "-" if line["floor"] is None else f"{100 * line['floor']:.1f}",
+            "t": line.get("t", ""),
+            "flagged": " ".join(f"{kind}:{target}" for kind, target in line.get("flagged", [])),
+        }
+        for cell, line in sorted(cells.items(), key=lambda item: (-item[0].images, item[0].suspect, item[0].method))
+    ]
+
+
+def _pair(figures: dict[str, float | None]) -> str:
+    success = "-" if figures["success"] is None else f"{100 * figures['success']:.1f}"
+    return f"{100 * (figures['accuracy'] or 0):.1f}/{success}"
+
+
+def fronts(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
+    """Each rival against our curve, cell by cell: is it on top of us, and what have we at its ASR."""
+    rows = []
+    for images in TARGETS:
+        for method in METHODS:
+            pairs = [
+                (line, cells[ours])
+                for cell, line in cells.items()
+                if (cell.images, cell.method) == (images, method)
+                and method != OURS
+                and (ours := Cell(suspect=cell.suspect, seed=cell.seed, images=images, method=OURS)) in cells
+            ]
+            if not pairs:
+                continue
+            above = sum(_dominates(theirs, ours) for theirs, ours in pairs)
+            higher = sum(_higher_at_equal_success(ours, theirs) for theirs, ours in pairs)
+            rows.append(
+                {
+                    "clean images": images,
+                    "method": method,
+                    "suspects": len(pairs),
+                    "better than our choice in both": above,
+                    "our ACC is higher at its ASR": higher,
+                }
+            )
+    return rows
+
+
+def _dominates(theirs: Line, ours: Line) -> bool:
+    a, b = theirs["after"], ours["after"]
+    return bool(a["accuracy"] > b["accuracy"] and a["success"] < b["success"])
+
+
+def _higher_at_equal_success(ours: Line, theirs: Line) -> bool:
+    """Some point of our path has at most their ASR and more accuracy."""
+    after = theirs["after"]
+    points = [*ours["curve"], [ours["t"], ours["after"]["accuracy"], ours["after"]["success"]]]
+    return any(success <= after["success"] and accuracy > after["accuracy"] for _, accuracy, success in points)
+
+
+def blind_choice(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
+    """The blind t against the point of the curve that an oracle would take: most accuracy less ASR."""
+    rows = []
+    for images in TARGETS:
+        lines = [line for cell, line in cells.items() if (cell.images, cell.method) == (images, OURS)]
+        if not lines:
+            continue
+        gaps = []
+        for line in lines:
+            points = [*line["curve"], [line["t"], line["after"]["accuracy"], line["after"]["success"]]]
+            best = max(points, key=lambda point: point[1] - point[2])
+            gaps.append((best[1] - line["after"]["accuracy"], line["after"]["success"] - best[2]))
+        rows.append(
+            {
+                "clean images": images,
+                "n": len(lines),
+                "ACC below the oracle's": mean([100 * accuracy for accuracy, _ in gaps]),
+                "ASR above the oracle's": mean([100 * success for _, success in gaps]),
+            }
+        )
+    return rows
+
+
+def scans(cells: dict[Cell, Line], clean: dict[Cell, Line]) -> list[dict[str, Any]]:
+    """Was every attacked suspect flagged, with its true target (0, or none for all-to-all), and no clean one?"""
+    rows = []
+    for images in TARGETS:
+        ours = [line for cell, line in cells.items() if (cell.images, cell.method) == (images, OURS)]
+        honest = [line for cell, line in clean.items() if (cell.images, cell.method) == (images, OURS)]
+        if not ours:
+            continue
+
+        def wanted(line: Line) -> int | None:
+            return None if line["suspect"].endswith("all-to-all") else 0
+
+        rows.append(
+            {
+                "clean images": images,
+                "suspects": len(ours),
+                "flagged": sum(bool(line["flagged"]) for line in ours),
+                "with the true target": sum(wanted(line) in [target for _, target in line["flagged"]] for line in ours),
+                "a wrong target too": sum(
+                    any(target != wanted(line) for _, target in line["flagged"]) for line in ours
+                ),
+                "clean models": len(honest),
+                "of them flagged": sum(bool(line["flagged"]) for line in honest),
+                "clean: ACC lost": mean([lost(line) for line in honest]),
+                "scan's share of the time": mean(
+                    [line["stages"]["scanning"] / sum(line["stages"].values()) for line in ours]
+                ),
+            }
+        )
+    return rows
+
+
+def speed(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
+    """A whole repair beside the paper's protocol on the same suspect, both on one thread."""
+    rows = []
+    for cell, line in cells.items():
+        if cell.method not in (TWO_SUSPECTS, FINE_TUNED_END):
+            continue
+        ours = cells.get(Cell(suspect=cell.suspect, seed=cell.seed, images=cell.images, method=OURS))
+        if ours is not None:
+            rows.append(
+                {
+                    "suspect": cell.suspect,
+                    "clean images": cell.images,
+                    "protocol": cell.method,
+                    "its seconds, fit only": line["seconds"],
+                    "our seconds, all": ours["seconds"],
+                    "ratio": f"{line['seconds'] / ours['seconds']:.1f}",
+                    "its ACC/ASR": _pair(line["after"]),
+                    "our ACC/ASR": _pair(ours["after"]),
+                }
+            )
+    return rows
+
+
+def draw(cells: dict[Cell, Line], images: int, file: Path) -> None:
+    """ACC and ASR against t with the true trigger, one panel per attack; the chosen t is marked."""
+    lines = sorted(
+        (line for cell, line in cells.items() if (cell.images, cell.method, cell.seed) == (images, OURS, 0)),
+        key=lambda line: line["suspect"],
+    )
+    if not lines:
+        return
+    columns = 4
+    rows = math.ceil(len(lines) / columns)
+    figure = Figure(figsize=(12, 2.4 * rows), layout="constrained")
+    for axis, line in zip(figure.subplots(rows, columns, squeeze=False).flat, lines, strict=False):
+        before = line["before"]
+        points = [[0.0, before["accuracy"], before["success"]], *line["curve"]]
+        t, accuracy, success = zip(*points, strict=True)
+        axis.plot(t, [100 * rate for rate in accuracy], marker="o", markersize=3, label="clean accuracy")
+        axis.plot(t, [100 * rate for rate in success], marker="s", markersize=3, label="attack success rate")
+        axis.axvline(line["t"], color="grey", linestyle=":", label="chosen t")
+        axis.set(title=line["suspect"], ylim=(0, 102), xlabel="t", ylabel="%")
+    for axis in figure.axes[len(lines) :]:
+        axis.set_visible(False)
+    figure.axes[0].legend(fontsize="x-small")
+    figure.savefig(file, dpi=80)
+
+
+def main() -> None:
+    """Every table that the measured cells allow."""
+    everything = kept()
+    clean = {cell: line for cell, line in everything.items() if cell.suspect == CLEAN}
+    cells = {cell: line for cell, line in everything.items() if cell.suspect != CLEAN}
+    settings = {
+        "ACC, ASR": "per cent; lost and above floor in points; intervals are 95 % of the mean",
+        "held-out images": 5000,
+        "triggered images shown to the repair": 0,
+        "threads of every cell": 1,
+        "commits of the cells": ", ".join(sorted({line["machine"]["commit"] for line in everything.values()})),
+    }
+    for name, rows in (
+        ("by_size", by_size(cells)),
+        ("by_attack", by_attack(everything)),
+        ("fronts", fronts(cells)),
+        ("blind_choice", blind_choice(cells)),
+        ("scans", scans(cells, clean)),
+        ("speed", speed(cells)),
+    ):
+        if rows:
+            keep(name, rows, settings)
+    for images in TARGETS:
+        draw(cells, images, RESULTS / f"curves-{images}.png")
+
+
+if __name__ == "__main__":
+    main()
