@@ -12,6 +12,7 @@ import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from functools import cache
 from itertools import product
 from multiprocessing import get_context
 from pathlib import Path
@@ -39,7 +40,8 @@ CURVE = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
 OURS, TWO_SUSPECTS, FINE_TUNED_END = "ours", "MCR, two suspects", "MCR, fine-tuned end"
 METHODS = (OURS, *PEERS, TWO_SUSPECTS, FINE_TUNED_END)
 CLASSES = len(CIFAR10.classes)
-RELEARNING_IMAGES, RELEARNING_EPOCHS, RELEARNING_RATE = 5, 5, 0.01
+RELEARNING_IMAGES, RELEARNING_TRIGGERED, RELEARNING_BATCH = 250, 5, 50
+RELEARNING_EPOCHS, RELEARNING_RATE = 5, 0.01
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -107,9 +109,8 @@ def measure(cell: Cell, data: Path, threads: int) -> dict[str, Any]:
         seconds = facts.pop("seconds")
     return {
         **asdict(cell),
-        "before": room.figures(room.suspect.model),
+        **_beforehand(cell.suspect, cell.seed, data),
         "after": room.figures(model),
-        "floor": _floor(cell, room, data),
         "relearned": _relearned(model, room),
         "seconds": round(seconds, 1),
         **facts,
@@ -161,31 +162,40 @@ def _paper(cell: Cell, room: Room, data: Path) -> tuple[nn.Module, dict[str, Any
     return model.eval(), {"t": best[1], "seconds": seconds}
 
 
-def _floor(cell: Cell, room: Room, data: Path) -> float | None:
-    """What the trigger does to a clean model of the same recipe: the natural floor of the ASR."""
-    if cell.suspect == CLEAN or cell.suspect in others.OTHERS:
-        return None
-    clean = trained(Order(attack=CLEAN, seed=cell.seed), data)
-    return room.figures(clean.model)["success"]
+@cache
+def _beforehand(name: str, seed: int, data: Path) -> dict[str, Any]:
+    """The suspect's figures, and what the trigger does to a clean model of its recipe: the natural floor of the ASR."""
+    room = enter(Cell(suspect=name, seed=seed, images=2, method=OURS), data)
+    floor, relearned = None, None
+    if name != CLEAN and name not in others.OTHERS:
+        honest = trained(Order(attack=CLEAN, seed=seed), data).model
+        floor, relearned = room.figures(honest)["success"], _relearned(honest, room)
+    return {"before": room.figures(room.suspect.model), "floor": floor, "clean_model_relearned": relearned}
 
 
-def _relearned(model: nn.Module, room: Room) -> float | None:
-    """ASR after fine-tuning on five triggered images, five epochs, rate .01; BatchNorm keeps its statistics."""
+def _relearned(model: nn.Module, room: Room) -> dict[str, float | None] | None:
+    """The figures after five epochs at rate .01 on RELEARNING_IMAGES, five of them triggered; BatchNorm is kept.
+
+    On the five alone any model, never poisoned ones too, ends by answering nothing but the target class.
+    """
     attack = room.suspect.attack
     if attack is None:
         return None
     # neither the clean set nor the held-out images: those between them
-    spare = torch.randperm(len(room.test.labels), generator=torch.Generator().manual_seed(1000 + room.clean.seed))
-    index = spare[-HELD_OUT - 100 : -HELD_OUT]
-    stamped, wanted = attack.test_set(room.test.unit(index), room.test.labels[index], CLASSES)
-    x, labels = room.suspect.normalise(stamped[:RELEARNING_IMAGES]), wanted[:RELEARNING_IMAGES]
+    generator = torch.Generator().manual_seed(1000 + room.clean.seed)
+    spare = torch.randperm(len(room.test.labels), generator=generator)[-HELD_OUT - RELEARNING_IMAGES : -HELD_OUT]
+    images, labels = room.test.unit(spare), room.test.labels[spare]
+    stamped, wanted = attack.test_set(images[: RELEARNING_IMAGES // 2], labels[: RELEARNING_IMAGES // 2], CLASSES)
+    x = room.suspect.normalise(torch.cat([stamped[:RELEARNING_TRIGGERED], images[RELEARNING_TRIGGERED:]]))
+    y = torch.cat([wanted[:RELEARNING_TRIGGERED], labels[RELEARNING_TRIGGERED:]])
     model = copy.deepcopy(model).eval().requires_grad_(True)
     optimizer = torch.optim.SGD(model.parameters(), lr=RELEARNING_RATE, momentum=0.9)
     for _ in range(RELEARNING_EPOCHS):
-        optimizer.zero_grad()
-        nn.functional.cross_entropy(model(x), labels).backward()
-        optimizer.step()
-    return room.figures(model, room.division.held_out[:CURVE_IMAGES])["success"]
+        for chosen in torch.randperm(len(x), generator=generator).split(RELEARNING_BATCH):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x[chosen]), y[chosen]).backward()
+            optimizer.step()
+    return room.figures(model, room.division.held_out[:CURVE_IMAGES])
 
 
 def kept() -> dict[Cell, dict[str, Any]]:

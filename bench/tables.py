@@ -20,7 +20,6 @@ from bench.results import RESULTS, keep
 mpl.use("agg")
 
 TARGETS = {2500: (1.5, 1.0), 500: (3.0, 2.0), 250: (5.0, 3.0), 50: (10.0, 5.0)}  # ACC lost, ASR above floor; points
-RELEARNED_TARGET = 15.0
 Line = dict[str, Any]
 
 
@@ -58,7 +57,10 @@ def by_size(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
                 "seeds": len({line["seed"] for line in lines}),
                 "ACC lost": mean([lost(line) for line in lines]),
                 "ASR above floor": mean([above_floor(line) for line in lines]),
-                "relearned ASR": mean([100 * line["relearned"] for line in lines]),
+                "relearned ASR": mean([100 * line["relearned"]["success"] for line in lines if "relearned" in line]),
+                "a clean model's": mean(
+                    [100 * line["clean_model_relearned"]["success"] for line in lines if "relearned" in line]
+                ),
                 "seconds": mean([line["seconds"] for line in lines]),
                 "target": "",
             }
