@@ -209,8 +209,8 @@ def kept() -> dict[Cell, dict[str, Any]]:
 def write(cells: dict[Cell, dict[str, Any]]) -> None:
     """All cells, sorted, so that a new one is one new line."""
     RESULTS.mkdir(exist_ok=True)
-    lines = sorted(json.dumps(line, sort_keys=True) for line in cells.values())
-    CELLS.write_text("".join(line + "\n" for line in lines))
+    order = sorted(cells, key=lambda cell: (cell.method, cell.suspect, cell.seed, cell.images))
+    CELLS.write_text("".join(json.dumps(cells[cell], sort_keys=True) + "\n" for cell in order))
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ def lost(line: Line) -> float:
 
 
 def above_floor(line: Line) -> float:
-    """Points of ASR above what the trigger does to a clean model."""
-    return 100 * (line["after"]["success"] - (line["floor"] or 0.0))
+    """Points of ASR above what the trigger does to a clean model; 0 below it, so that no row hides another."""
+    return max(0.0, 100 * (line["after"]["success"] - (line["floor"] or 0.0)))
 
 
 def mean(values: Sequence[float]) -> str:
