@@ -19,14 +19,14 @@ from modeconn_core.triggers import TriggerKind
 EndKind = Literal["permuted", "fine_tuned"]
 Stage = Literal["validating", "scanning", "preparing_ends", "fitting_path", "sweeping", "selecting", "exporting"]
 
-# share of a whole repair that each stage takes, measured on two cores; only the progress bar depends on it
+# share of a repair that each stage takes, mean of the cells in bench/results; only the progress bar depends on it
 STAGE_SHARES: dict[Stage, float] = {
     "validating": 0.01,
-    "scanning": 0.37,
+    "scanning": 0.24,
     "preparing_ends": 0.01,
-    "fitting_path": 0.39,
-    "sweeping": 0.09,
-    "selecting": 0.13,
+    "fitting_path": 0.51,
+    "sweeping": 0.17,
+    "selecting": 0.06,
 }
 
 

@@ -38,8 +38,8 @@ class Suspicion:
     """A possible backdoor.
 
     trigger: as the scan found it. unlearned: patches for training images, several inversions and their regions in
-    plain colours; a path loses waves and warps without. proxies: found on other images, so that they can measure.
-    blatant: followed in any case.
+    plain colours; nothing for waves and warps, which would cost accuracy. proxies: found on other images, so that they
+    can measure. blatant: followed in any case.
     """
 
     trigger: Trigger
