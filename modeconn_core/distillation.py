@@ -20,7 +20,7 @@ from modeconn_core.metrics import predict
 
 TEACHER_SHARE = 0.8  # of a target; the label has the rest, so that a teacher's mistakes are not learned for good
 TEMPERATURE = 2.0
-VIEWS = 20_000  # in all; more are no better and cost a pass each
+VIEWS = 12_000  # in all; more are no better and cost a pass each
 MOST_VIEWS = 64  # of one image
 BATCH = 500
 

@@ -20,6 +20,7 @@ from modeconn_core.triggers import Patch, images_range
 SMOOTHING = 0.6  # of a search's success from step to step
 JUDGED_ON = 100  # images on which a found trigger's success is measured
 MOST_AT_ONCE = 48  # searches that share a batch
+FIRST_PRESSURE = 6.0  # loss that a mask over the whole image costs at the start; every search finds its own level
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,7 +31,7 @@ class InversionSettings:
     before it may shrink; where every class has a target of its own no backdoor is surer than the model itself.
     """
 
-    steps: int = 50
+    steps: int = 45
     batch: int = 16
     rate: float = 0.3
     wanted_success: float = 0.95
@@ -100,7 +101,7 @@ class _Searches:
         self.pattern_logit = start.to(device).mul_(0.1).requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.mask_logit, self.pattern_logit], lr=settings.rate, betas=(0.5, 0.9))
         self.enough_S = settings.wanted_for(wanted_SK)
-        self.pressure_S = torch.full((searches,), 1.0 / (height * width), device=device)
+        self.pressure_S = torch.full((searches,), FIRST_PRESSURE / (height * width), device=device)
         self.success_S = torch.zeros(searches, device=device)
         self.best_S = torch.full((searches,), -float(height * width), device=device)
         self.best_mask, self.best_pattern = self._masks().detach(), self._patterns().detach()

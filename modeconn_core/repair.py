@@ -29,7 +29,8 @@ from modeconn_core.triggers import Trigger
 FEW_IMAGES, MANY_IMAGES = 30, 1500  # of the fit, between which its length and rate go by the logarithm
 FEW_STEPS, MANY_STEPS = 100, 200
 LOW_RATE, HIGH_RATE = 0.3, 0.6
-STAMPED_IMAGES = 200  # on which a stand-in for the trigger is measured at each point of the curve
+CLEARED_BY = 0.4  # in t: what fades later is a natural weakness of its class, no backdoor
+STAMPED_IMAGES = 100  # on which a stand-in for the trigger is measured at each point of the curve
 FINE_TUNING_DIVISOR = 4.0  # a fine-tuned end moves with its whole gradient, a bend with a fraction of it
 
 
@@ -264,7 +265,7 @@ class _Repair:
         affordable = [
             m
             for m, point in zip(measured, weigh(measured, suspect, by=by), strict=True)
-            if point.drop <= criteria.max_accuracy_drop
+            if point.t <= CLEARED_BY and point.drop <= criteria.max_accuracy_drop
         ]
         cleared = [
             any(m.proxies[i] <= criteria.max_attack_success_rate for m in affordable) for i in range(len(found.proxies))

@@ -22,7 +22,8 @@ CANDIDATE_SIZE = 0.5  # if its mask is at most this share of the median one
 BLATANT_SIZE = 0.3  # so small a mask is followed even where the path does not clear it
 MOST_CANDIDATES = 3
 ALL_TO_ALL_STARTS = 2
-ALL_TO_ALL_IMAGES = 100  # of the fit: among fewer a patch is found that moves just these
+ALL_TO_ALL_IMAGES = 100  # of the fit: among fewer a patch is found that moves just these,
+TRANSFERS = 0.7  # of the wanted success, on images that the search has not seen, is what shows that it does more
 MORE_STARTS = 2  # further inversions of a candidate: unlearning one pattern is not enough
 EFFECTIVE = 0.5  # success on the suspect from which a plain fill of the region stands in for the trigger,
 MOST_FILLS = 3  # the best of them
@@ -109,7 +110,12 @@ def scan(
     best = min(range(classes, len(sizes)), key=lambda i: sizes[i], default=None)
     # no patch moves every class of a clean model one on: that one works at all is the anomaly, however large
     indices += [math.log(patches[i].mask.numel() / sizes[i]) / LEAST_SPREAD for i in range(classes, len(sizes))]
-    if best is not None and indices[best] >= CANDIDATE_INDEX:
+    unseen = Probe(images=selection[0], labels=selection[1], triggered=None, proxies=())
+    if (
+        best is not None
+        and indices[best] >= CANDIDATE_INDEX
+        and unseen.proxy_success(suspect, patches[best]) >= TRANSFERS * settings.wanted_success_all_to_all
+    ):
         anomalous.append(best)
     candidates = sorted(anomalous, key=lambda i: -indices[i])[:MOST_CANDIDATES]
     looks = _Looks(suspect, fit, selection, settings, seed)

@@ -19,6 +19,7 @@ ATTACK_NAMES: dict[AttackFigure, str] = {
 DEPTH = 0.25  # in t from the suspect: triggers that were unlearned are gone there, most that were not as well
 DEPTH_BUDGET = 0.01  # accuracy that going there may cost
 MARGIN = 0.051  # in t: how far around the chosen point the attack must be clear
+USUAL_DROP, USUAL_SPREAD = 0.02, 0.03  # accuracy that paths cost around DEPTH, on the development suspects
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,7 +36,7 @@ class Criteria:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A point as the choice sees it: smoothed accuracy drop, its standard error, and the attack success that counts."""
+    """A point as the choice sees it: expected accuracy drop, its standard error, and the attack success that counts."""
 
     t: float
     drop: float
@@ -56,6 +57,8 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
     """What the choice sees at every measured t. ``suspect`` was evaluated on the very same images: drops are paired.
 
     A patch misleads any model now and then, so stand-ins are weighed above the least success they have inside the path.
+    A handful of images says little about a drop of some points: the smoothed drop is combined with the usual one, each
+    by its precision (normal prior and likelihood).
     """
     inner = [m.point.proxy_success_rate for m in measurements if 0.0 < m.t < 1.0]
     floor = min((rate for rate in inner if rate is not None), default=0.0)
@@ -72,12 +75,15 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
         proxy = None if point.proxy_success_rate is None else max(0.0, point.proxy_success_rate - floor)
         attack = point.attack_success_rate if by == "measured" else proxy
         smoothed = sum(drops[j] for j in near) / len(near)
-        result.append(Candidate(t=measurement.t, drop=smoothed, drop_error=errors[i], attack=attack))
+        seen, usual = errors[i] ** -2, USUAL_SPREAD**-2
+        expected = (seen * smoothed + usual * USUAL_DROP) / (seen + usual)
+        result.append(Candidate(t=measurement.t, drop=expected, drop_error=(seen + usual) ** -0.5, attack=attack))
     return result
 
 
 def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure) -> Choice:
-    """Pick t from ``points`` in order of t: where the attack is clear, about DEPTH from the suspect.
+    """Pick t from ``points`` in order of t: where the attack is clear, about DEPTH from the suspect, and in the other
+    end's half (a copy that fits less well) only where no point of the suspect's will do.
 
     Stand-ins for the trigger clear a little before the trigger itself, and there may be tampering that the scan does
     not see; both fade far from the ends (Zhao et al. 2020, section 4), where distilled paths hardly lose accuracy.
@@ -87,12 +93,13 @@ def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure)
     settled = _settled(inner, criteria) if known else inner
     # nothing past the knee: then the single points at which the attack is clear
     pool = settled or [point for point in inner if _attack(point) <= criteria.max_attack_success_rate]
-    cheap = [point for point in pool if point.drop - point.drop_error <= DEPTH_BUDGET]
-    affordable = cheap or [point for point in pool if point.drop <= criteria.max_accuracy_drop]
-    if affordable:
-        best = min(affordable, key=lambda point: _preference(point) if cheap else (point.drop, point.t))
-        reason = _praise(best, ATTACK_NAMES[by], steady=bool(settled))
-        return Choice(t=best.t, within_criteria=True, reason=reason)
+    for half in ([point for point in pool if point.t <= 0.5], [point for point in pool if point.t > 0.5]):
+        cheap = [point for point in half if point.drop - point.drop_error <= DEPTH_BUDGET]
+        affordable = cheap or [point for point in half if point.drop <= criteria.max_accuracy_drop]
+        if affordable:
+            best = min(affordable, key=lambda point: _preference(point) if cheap else (point.drop, point.t))
+            reason = _praise(best, ATTACK_NAMES[by], steady=bool(settled))
+            return Choice(t=best.t, within_criteria=True, reason=reason)
     best = min(inner, key=lambda point: _excess(point, criteria))
     return Choice(t=best.t, within_criteria=False, reason=_regret(best, criteria, ATTACK_NAMES[by]))
 
@@ -114,13 +121,13 @@ def _depth(point: Candidate) -> float:
 
 
 def _preference(point: Candidate) -> tuple[float, float]:
-    """Small is good: close to DEPTH, seen from the suspect's end. The other end is a copy that fits less well."""
+    """Small is good: close to DEPTH."""
     return round(abs(point.t - DEPTH), 4), point.t
 
 
 def _praise(best: Candidate, attack_name: str, *, steady: bool) -> str:
     """Why ``best`` was taken, and what speaks against it. ``steady``: the attack is clear on both sides as well."""
-    accuracy = f"accuracy on held-out images {_change(best.drop)}"
+    accuracy = f"accuracy expected to change by {_change(best.drop)}"
     if best.attack is None:
         attack = f"The scan found no trigger to follow, so t = {best.t:g} rests on accuracy ({accuracy})"
     else:
@@ -139,7 +146,7 @@ def _regret(best: Candidate, criteria: Criteria, attack_name: str) -> str:
     if best.attack is None:
         return (
             f"The scan found no trigger to follow and every point of the path costs more than {limit} of accuracy; "
-            f"t = {best.t:g} costs least (accuracy on held-out images {_change(best.drop)})."
+            f"t = {best.t:g} costs least (accuracy expected to change by {_change(best.drop)})."
         )
     return (
         f"No point of the path brings the {attack_name} down to {_percent(criteria.max_attack_success_rate)} "

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from modeconn_core.metrics import Evaluation, wilson_interval
-from modeconn_core.selection import Candidate, Criteria, choose, weigh
+from modeconn_core.selection import USUAL_DROP, USUAL_SPREAD, Candidate, Criteria, choose, weigh
 from modeconn_core.splits import split_clean
 from modeconn_core.sweep import CurvePoint, Measurement
 
@@ -39,6 +39,13 @@ def test_depth_is_given_up_where_it_costs_accuracy() -> None:
     assert "only 0.1 from an end" in choice.reason
     assert "may be left" in choice.reason
     assert choose(curve([0, *[0.02, 0.019] * 5], [1, *[0.01] * 9, 1]), CRITERIA, by="proxy").t == 0.2
+
+
+def test_the_other_half_is_taken_only_where_no_point_of_the_suspects_half_will_do() -> None:
+    points = curve([0, 0.015, 0.016, 0.02, 0.03, 0.03, 0.02, 0, 0, 0, 0], [1, *[0.01] * 9, 1], error=0.001)
+    assert choose(points, CRITERIA, by="proxy").t == 0.1
+    dear = curve([0, *[0.05] * 6, 0, 0, 0, 0], [1, *[0.01] * 9, 1])
+    assert choose(dear, CRITERIA, by="proxy").t == 0.7
 
 
 def test_a_point_on_the_knee_is_left_alone() -> None:
@@ -89,10 +96,16 @@ def measurement(t: float, right: torch.Tensor, attack: float | None, proxy: floa
     return Measurement(point=point, clean=clean, proxies=() if proxy is None else (proxy, 0.5))
 
 
+def spoiled_and_whole(images: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """A tenth of ``images`` wrong, and none."""
+    whole = torch.ones(images, dtype=torch.bool)
+    spoiled = whole.clone()
+    spoiled[: images // 10] = False
+    return spoiled, whole
+
+
 def test_drops_are_paired_and_smoothed_over_close_neighbours_only() -> None:
-    before = torch.ones(100, dtype=torch.bool)
-    spoiled = before.clone()
-    spoiled[:10] = False
+    spoiled, before = spoiled_and_whole(1_000_000)  # so many that the usual drop has no say
     suspect = measurement(0, before, None, None).clean
     measured = [
         measurement(0.1, before, 0.3, 0.2),
@@ -100,11 +113,22 @@ def test_drops_are_paired_and_smoothed_over_close_neighbours_only() -> None:
         measurement(0.5, spoiled, 0, 0),
     ]
     weighed = weigh(measured, suspect, by="measured")
-    assert [point.drop for point in weighed] == pytest.approx([0.05, 0.05, 0.1])
-    spread = (0.09 + 0.01) ** 0.5 / 10  # one disagreement more than the ten that were seen
-    assert [point.drop_error for point in weighed] == pytest.approx([0.01, spread, spread], abs=1e-6)
+    assert [point.drop for point in weighed] == pytest.approx([0.05, 0.05, 0.1], abs=1e-4)
     assert [point.attack for point in weighed] == [0.3, 0.3, 0]
     assert [point.attack for point in weigh(measured, suspect, by="proxy")] == [0.2, 0.2, 0]
+
+
+def test_a_handful_of_images_moves_the_expected_drop_little_and_many_decide_it() -> None:
+    drops, errors = [], []
+    for images in (10, 100, 10_000):
+        spoiled, before = spoiled_and_whole(images)
+        point = weigh([measurement(0.3, spoiled, 0, 0)], measurement(0, before, None, None).clean, by="measured")[0]
+        drops.append(point.drop)
+        errors.append(point.drop_error)
+    assert USUAL_DROP < drops[0] < 0.03 < drops[1] < 0.08 < drops[2] < 0.1
+    assert USUAL_SPREAD > errors[0] > errors[1] > errors[2]
+    seen = (0.09 + 0.01) ** 0.5 / 10  # one disagreement more than the ten that were seen among a hundred
+    assert drops[1] == pytest.approx((0.1 * USUAL_SPREAD**2 + USUAL_DROP * seen**2) / (USUAL_SPREAD**2 + seen**2))
 
 
 def test_stand_ins_count_above_the_least_success_inside_the_path_and_measured_attacks_as_they_are() -> None:
