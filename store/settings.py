@@ -36,7 +36,9 @@ def _storage_url(url: str) -> str:
 class DatabaseSettings(BaseSettings):
     """The part that migrations and key tools need."""
 
-    model_config = SettingsConfigDict(env_prefix="MODECONN_", populate_by_name=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="MODECONN_", env_ignore_empty=True, populate_by_name=True, extra="ignore"
+    )
 
     database_url: Annotated[str, AfterValidator(_psycopg_url)] = Field(validation_alias="DATABASE_URL", repr=False)
 

@@ -14,8 +14,11 @@ def serve(
     data: Annotated[Path | None, typer.Option(help="Folder for everything. Default: $MODECONN_DATA or ./data.")] = None,
     port: Annotated[int, typer.Option(help="Port of the API; 0 takes a free one.", min=0, max=65535)] = 8000,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for every network.")] = "127.0.0.1",
+    workers: Annotated[
+        int, typer.Option(help="Jobs that run at once; they share the machine's cores between them.", min=1)
+    ] = 1,
 ) -> None:
-    """Start the service: Postgres, Redis, API and one worker. Ctrl-C stops all of it.
+    """Start the service: Postgres, Redis, API and workers. Ctrl-C stops all of it.
 
     DATABASE_URL, REDIS_URL and STORAGE_URL, where set, are used instead of the embedded ones.
     The folder then holds local.key (the key), server.json (the address) and logs/.
@@ -38,7 +41,7 @@ def serve(
             )
 
         try:
-            serve(data or default_data(), host, port, say, ready)
+            serve(data or default_data(), host, port, workers, say, ready)
         except CannotServe as error:
             status.stop()
             err.print(f"[bold red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""The stack in its order: Postgres, Redis, migrations, the local key, API and worker up; the other way down."""
+"""The stack in its order: Postgres, Redis, migrations, the local key, API and workers up; the other way down."""
 
 import fcntl
 import json
@@ -30,8 +30,8 @@ class Stopped(Exception):
 class Stack:
     """One service in one data folder: `up()` starts it, `watch()` returns when it should end, `down()` stops it all."""
 
-    def __init__(self, data: Path, host: str, port: int, say: Callable[[str], None], lock: int) -> None:
-        self.data, self.host, self.say, self.lock = data.resolve(), host, say, lock
+    def __init__(self, data: Path, host: str, port: int, workers: int, say: Callable[[str], None], lock: int) -> None:
+        self.data, self.host, self.workers, self.say, self.lock = data.resolve(), host, workers, say, lock
         self.port = port or embedded.free_port()
         self.url = f"http://{_reachable(host)}:{self.port}"
         self.logs = self.data / "logs"
@@ -57,11 +57,11 @@ class Stack:
         self.say("migrating the database")
         self._run("migrate", commands.migrate())
         self._run("key", commands.local_key(self.data / KEY_FILE))
-        self.say("starting the API and one worker")
+        self.say(f"starting the API and {'one worker' if self.workers == 1 else f'{self.workers} workers'}")
         api = self._start(self._launch("api", commands.api(self.host, self.port)))
-        name = ["-n", f"local-{os.getpid()}@%h"]
-        worker = self._start(self._launch("worker", commands.worker() + name, grace=WORKER_GRACE))
-        self._wait(self._ready, "the service did not become ready", 120, "api", api, worker)
+        self.environment.setdefault("MODECONN_THREADS", str(threads_each(self.workers)))
+        workers = [self._start_worker(number) for number in range(1, self.workers + 1)]
+        self._wait(self._ready, "the service did not become ready", 120, "api", api, *workers)
         entry = {"url": self.url, "pid": os.getpid()}
         (self.data / SERVER_FILE).write_text(json.dumps(entry) + "\n")
 
@@ -96,6 +96,11 @@ class Stack:
             started.append((self._start(launch), partial(embedded.redis_ready, url)))
         for part, ready in started:
             self._wait(ready, f"{part.name} did not start", 60, part.name, part)
+
+    def _start_worker(self, number: int) -> Part:
+        name = "worker" if self.workers == 1 else f"worker-{number}"
+        arguments = [*commands.worker(), "-n", f"local-{os.getpid()}-{number}@%h"]
+        return self._start(self._launch(name, arguments, grace=WORKER_GRACE))
 
     def _launch(self, name: str, arguments: list[str], grace: float = 10.0) -> Launch:
         return Launch(
@@ -150,6 +155,11 @@ class Stack:
         return f"{sentence}. The end of {self._log(name)}:\n" + "\n".join(last)
 
 
+def threads_each(workers: int) -> int:
+    """Cores for each worker's job: workers with more threads than cores between them ruin each other."""
+    return max(1, len(os.sched_getaffinity(0)) // workers)
+
+
 def _reachable(host: str) -> str:
     """The host of a URL on which a listener on `host` answers from this machine."""
     everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -184,10 +194,12 @@ def stop_signals(event: threading.Event) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def serve(data: Path, host: str, port: int, say: Callable[[str], None], on_ready: Callable[[Stack], None]) -> None:
+def serve(
+    data: Path, host: str, port: int, workers: int, say: Callable[[str], None], on_ready: Callable[[Stack], None]
+) -> None:
     """Runs the stack in `data` until a signal asks for the end. Raises `CannotServe`; nothing is left running then."""
     with only_one(data) as lock:
-        stack = Stack(data, host, port, say, lock)
+        stack = Stack(data, host, port, workers, say, lock)
         with stop_signals(stack.asked_to_stop):
             try:
                 stack.up()

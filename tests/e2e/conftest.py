@@ -45,9 +45,9 @@ class Serve:
     process: subprocess.Popen[str] | None = None
     environment: dict[str, str] = field(default_factory=lambda: {**os.environ, **ONE_THREAD})
 
-    def start(self) -> None:
+    def start(self, *options: str) -> None:
         """Starts it and waits for the line that says it is ready."""
-        command = [*MODECONN, "serve", "--data", str(self.data), "--port", "0"]
+        command = [*MODECONN, "serve", "--data", str(self.data), "--port", "0", *options]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, text=True, env=self.environment, preexec_fn=_end_with_the_tests
         )

@@ -2,9 +2,11 @@
 
 import hashlib
 import json
+import os
 import signal
 from pathlib import Path
 
+import psutil
 import torch
 from safetensors.torch import load_file
 
@@ -99,6 +101,23 @@ def test_a_running_job_is_cancelled_and_a_killed_serve_leaves_nothing(serve, exa
     assert len(serve.processes()) > 5
     serve.end(signal.SIGKILL)
     until(lambda: serve.processes() == [])
+
+
+def test_workers_that_share_a_machine_share_its_cores(serve):
+    del serve.environment["MODECONN_THREADS"]
+    serve.start("--workers", "2")
+    workers = [process for process in psutil.process_iter() if _works_for(process, str(serve.data))]
+    assert len(workers) == 2
+    each = max(1, len(os.sched_getaffinity(0)) // 2)
+    assert [worker.environ()["MODECONN_THREADS"] for worker in workers] == [str(each)] * 2
+
+
+def _works_for(process: psutil.Process, data: str) -> bool:
+    """Is it a worker of the service in that folder?"""
+    try:
+        return "celery" in process.cmdline() and process.cwd() == data
+    except psutil.Error:
+        return False
 
 
 def test_what_is_refused_says_why(serve, example, tmp_path):

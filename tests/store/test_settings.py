@@ -26,6 +26,10 @@ def test_defaults_and_the_storage_folder(monkeypatch):
     assert (settings.lease_seconds, settings.max_attempts, settings.device) == (30, 3, "auto")
 
 
+def test_an_empty_variable_is_one_that_was_not_set(monkeypatch):
+    assert read(monkeypatch, MODECONN_THREADS="", MODECONN_DEVICE="").threads is None
+
+
 def test_modeconn_variables_are_read(monkeypatch):
     settings = read(monkeypatch, MODECONN_MAX_QUEUED_JOBS="7", MODECONN_DEVICE="cuda", MODECONN_THREADS="2")
     assert (settings.max_queued_jobs, settings.device, settings.threads) == (7, "cuda", 2)
