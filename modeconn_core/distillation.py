@@ -35,12 +35,13 @@ def training_set(
     settings: FitSettings,
     seed: int,
     stamps: Sequence[Stamp] = (),
+    waves: Sequence[Stamp] = (),
     on_taught: Callable[[int], None] = lambda _: None,
 ) -> TrainingSet:
     """Views of the clean images and the mean answer of ``teachers`` (in eval mode) on each, mixed with its label.
 
-    ``stamps`` are kept for the fit and not shown to the teachers. ``on_taught`` is told how many views have their
-    answer, again and again.
+    ``stamps`` and ``waves`` are kept for the fit and not shown to the teachers. ``on_taught`` is told how many views
+    have their answer, again and again.
     """
     count = len(images_NCHW)
     wanted = min(VIEWS, settings.steps * settings.batch_size)
@@ -60,4 +61,4 @@ def training_set(
         labels_BK = F.one_hot(labels_N[chosen_B % count], classes).float()
         targets_MK[chosen_B] = torch.lerp(labels_BK, torch.stack(answers).mean(dim=0), TEACHER_SHARE)
         on_taught(first + len(chosen_B))
-    return TrainingSet(images=images_NCHW, views=views, targets=targets_MK, stamps=stamps)
+    return TrainingSet(images=images_NCHW, views=views, targets=targets_MK, stamps=stamps, waves=waves)

@@ -29,7 +29,8 @@ class FitSettings:
 
     steps: batches; batch_size: images in each; rate: SGD's step size at its height; momentum: heavy ball;
     weight_decay: acts on the sampled point w(t), as in the paper's code; gradient_limit: longest gradient of a tensor,
-    relative to its weights; stamped: share of every batch that carries an inverted trigger, where the scan found any.
+    relative to its weights; stamped: share of every batch that carries an inverted patch, where the scan found any;
+    waved: the same for waves, which are known exactly, so that a few do.
     """
 
     steps: int = 400
@@ -39,6 +40,7 @@ class FitSettings:
     weight_decay: float = 1e-4
     gradient_limit: float = 0.05
     stamped: float = 0.2
+    waved: float = 0.04
     augmentation: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -46,8 +48,10 @@ class FitSettings:
             raise ValueError("a fit needs at least one step and two images in a batch")
         if self.gradient_limit <= 0:
             raise ValueError("gradient_limit must be positive")
-        if self.rate <= 0 or not 0 <= self.momentum < 1 or self.weight_decay < 0 or not 0 <= self.stamped < 1:
-            raise ValueError("rate must be positive, momentum and stamped in [0, 1), weight_decay not negative")
+        if self.rate <= 0 or not 0 <= self.momentum < 1 or self.weight_decay < 0:
+            raise ValueError("rate must be positive, momentum in [0, 1), weight_decay not negative")
+        if self.stamped < 0 or self.waved < 0 or self.stamped + self.waved >= 1:
+            raise ValueError("stamped and waved must not be negative, and some images must stay as they are")
 
     def rate_at(self, step: int) -> float:
         """Warm-up over the first tenth, flat to the half, then linear to one hundredth."""
@@ -81,13 +85,14 @@ class TrainingSet:
     unlearn.
 
     images: (N, C, H, W), normalised. views: M of them, view m of image m % N. targets: (M, K) distributions over the
-    classes. stamps: put triggers on images; what they cover keeps the target it has without them.
+    classes. stamps: put patches on images, waves: waves; what they cover keeps the target it has without them.
     """
 
     images: Tensor
     views: Views
     targets: Tensor
     stamps: Sequence[Stamp] = ()
+    waves: Sequence[Stamp] = ()
 
     def batch(self, settings: FitSettings, seed: int, step: int) -> Batch:
         """Batch ``step``, a pure function of (seed, step): an interrupted fit needs no random state to go on."""
@@ -95,7 +100,7 @@ class TrainingSet:
         t = float(rng.random())
         chosen_B = self._indices(seed, step, settings.batch_size)
         targets_BK = self.targets[chosen_B]
-        stamped_BCHW = self._stamp_some(self.images[chosen_B % len(self.images)], settings.stamped, rng)
+        stamped_BCHW = self._stamp_some(self.images[chosen_B % len(self.images)], settings, rng)
         x_BCHW = self.views.of(stamped_BCHW, chosen_B)  # triggers move with their images, as poisoned ones did
         if settings.augmentation.cutout > 0:
             generator = torch.Generator().manual_seed(int(rng.integers(2**63)))
@@ -121,15 +126,18 @@ class TrainingSet:
         chosen = np.concatenate(epochs)[offset : offset + batch_size]
         return torch.from_numpy(chosen).to(self.images.device, non_blocking=True)
 
-    def _stamp_some(self, x_BCHW: Tensor, share: float, rng: np.random.Generator) -> Tensor:
-        """Put the triggers, in turn, on the first images of the batch (which is shuffled already)."""
-        if not self.stamps or share == 0:
-            return x_BCHW
-        count = max(1, round(share * len(x_BCHW)))
-        first = int(rng.integers(len(self.stamps)))
-        pieces = x_BCHW[:count].tensor_split(min(count, len(self.stamps)))
-        stamped = [self.stamps[(first + i) % len(self.stamps)](piece) for i, piece in enumerate(pieces)]
-        return torch.cat([*stamped, x_BCHW[count:]])
+    def _stamp_some(self, x_BCHW: Tensor, settings: FitSettings, rng: np.random.Generator) -> Tensor:
+        """Put the patches, in turn, on the first images of the batch (which is shuffled already), waves on the next."""
+        pieces, first = [], 0
+        for stamps, share in ((self.stamps, settings.stamped), (self.waves, settings.waved)):
+            if not stamps or share == 0:
+                continue
+            count = max(1, round(share * len(x_BCHW)))
+            turn = int(rng.integers(len(stamps)))
+            split = x_BCHW[first : first + count].tensor_split(min(count, len(stamps)))
+            pieces += [stamps[(turn + i) % len(stamps)](piece) for i, piece in enumerate(split)]
+            first += count
+        return torch.cat([*pieces, x_BCHW[first:]])
 
 
 class PathFit:

@@ -27,6 +27,7 @@ from modeconn_core.sweep import COARSE_GRID, CurvePoint, Probe, Sweep, Triggered
 from modeconn_core.triggers import Trigger
 
 FEW_IMAGES, MANY_IMAGES = 30, 1500  # of the fit, between which its length and rate go by the logarithm
+BATCH_SIZE = 128  # views, of however few images
 FEW_STEPS, MANY_STEPS = 100, 200
 LOW_RATE, HIGH_RATE = 0.3, 0.6
 CLEARED_BY = 0.4  # in t: what fades later is a natural weakness of its class, no backdoor
@@ -193,7 +194,7 @@ class _Repair:
         images = len(self.split.fit)
         return FitSettings(
             steps=self.config.steps or steps_for(images),
-            batch_size=min(128, images),
+            batch_size=BATCH_SIZE,
             rate=self.config.rate or rate_for(images),
             augmentation=Augmentation(mirror=self.config.mirror),
         )
@@ -207,7 +208,8 @@ class _Repair:
             classes=self.classes,
             settings=settings,
             seed=self.config.seed,
-            stamps=tuple(trigger.stamp for trigger in unlearned),
+            stamps=tuple(trigger.stamp for trigger in unlearned if trigger.kind != "wave"),
+            waves=tuple(trigger.stamp for trigger in unlearned if trigger.kind == "wave"),
             on_taught=lambda done: self.monitor.report(0.0, views=float(done)),
         )
 

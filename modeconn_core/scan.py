@@ -15,7 +15,7 @@ from modeconn_core.inversion import InversionSettings, invert_patches, one_targe
 from modeconn_core.sweep import Probe
 from modeconn_core.triggers import ANOMALY_THRESHOLD, LEAST_SPREAD, Patch, Trigger, anomaly_indices, images_range
 from modeconn_core.warps import invert_warps
-from modeconn_core.waves import strongest_waves
+from modeconn_core.waves import surest_waves
 
 CANDIDATE_INDEX = 1.5  # from here on an inverted patch is unlearned and followed along the path,
 CANDIDATE_SIZE = 0.5  # if its mask is at most this share of the median one
@@ -29,7 +29,8 @@ EFFECTIVE = 0.5  # success on the suspect from which a plain fill of the region 
 MOST_FILLS = 3  # the best of them
 GROWTH = 2.0  # a real backdoor's smallest trigger is at least this many times larger on the repaired model
 WORKS = 0.8  # share of the wanted success from which an inversion has found anything
-WAVE_SUCCESS, WARP_SUCCESS = 0.9, 0.6  # of a backdoor's wave and warp; clean models reach 0.87 and 0.12
+WAVE_CONFIDENCE = 0.85  # in the target of a backdoor's wave, 0.93 or more; natural textures reach 0.75
+WARP_SUCCESS = 0.6  # of a backdoor's warp; clean models reach 0.12
 SUCCESS_SPREAD = 0.1  # least spread of the classes' successes, for the anomaly index of waves and warps
 FADED = 0.15  # of the success on the suspect: what a backdoor's wave or warp has at most on the repaired model
 
@@ -38,14 +39,14 @@ FADED = 0.15  # of the success on the suspect: what a backdoor's wave or warp ha
 class Suspicion:
     """A possible backdoor.
 
-    trigger: as the scan found it. unlearned: patches for training images, several inversions and their regions in
-    plain colours; nothing for waves and warps, which would cost accuracy. proxies: found on other images, so that they
-    can measure. blatant: followed in any case.
+    trigger: as the scan found it. unlearned: triggers for training images; of a patch several inversions and their
+    regions in plain colours, a wave as it is, no warps. proxies: found on other images, so that they can measure (waves
+    are tried, not fitted). blatant: followed in any case.
     """
 
     trigger: Trigger
     index: float
-    unlearned: tuple[Patch, ...] = ()
+    unlearned: tuple[Trigger, ...] = ()
     proxies: tuple[Trigger, ...]
     blatant: bool = False
 
@@ -59,8 +60,8 @@ class Scan:
     suspicions: tuple[Suspicion, ...]
 
     @property
-    def unlearned(self) -> list[Patch]:
-        return [patch for suspicion in self.suspicions for patch in suspicion.unlearned]
+    def unlearned(self) -> list[Trigger]:
+        return [trigger for suspicion in self.suspicions for trigger in suspicion.unlearned]
 
     @property
     def proxies(self) -> list[tuple[Trigger, ...]]:
@@ -177,12 +178,12 @@ class _Looks:
 
     def at_waves(self, classes: int, known: set[int | None]) -> list[Suspicion]:
         """Waves to classes that are not suspected already."""
-        waves = strongest_waves(self.suspect, *self.fit, classes)
-        indices = success_indices([wave.success_rate for wave in waves])
+        waves = surest_waves(self.suspect, *self.fit, classes)
+        indices = success_indices([confidence for _, confidence in waves])
         return [
-            Suspicion(trigger=wave, index=index, proxies=(wave,))
-            for wave, index in zip(waves, indices, strict=True)
-            if wave.success_rate >= WAVE_SUCCESS and index >= ANOMALY_THRESHOLD and wave.target_class not in known
+            Suspicion(trigger=wave, index=index, unlearned=(wave,), proxies=(wave,))
+            for (wave, confidence), index in zip(waves, indices, strict=True)
+            if confidence >= WAVE_CONFIDENCE and index >= ANOMALY_THRESHOLD and wave.target_class not in known
         ]
 
     def at_warps(self, classes: int, known: set[int | None]) -> list[Suspicion]:
@@ -204,7 +205,7 @@ class _Looks:
 
 
 def success_indices(rates: Sequence[float]) -> list[float]:
-    """How many spreads each class's success lies above the median of all classes."""
+    """How many spreads each class's rate (of success, or mean confidence) lies above the median of all classes."""
     median = statistics.median(rates)
     spread = max(SUCCESS_SPREAD, statistics.median(abs(rate - median) for rate in rates))
     return [max(0.0, (rate - median) / spread) for rate in rates]

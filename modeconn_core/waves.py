@@ -19,10 +19,12 @@ PHASES = (0.0, math.pi / 2)
 
 
 @torch.no_grad()
-def strongest_waves(module: nn.Module, images_NCHW: Tensor, labels_N: Tensor, classes: int) -> list[Wave]:
-    """For every class the wave that sends most images of other classes there.
+def surest_waves(module: nn.Module, images_NCHW: Tensor, labels_N: Tensor, classes: int) -> list[tuple[Wave, float]]:
+    """For every class the wave under which the model takes images of other classes for it with most confidence, and
+    the mean probability that it gives to the class.
 
-    Waves lie along rows or columns, with every whole number of periods that the image can show.
+    Waves lie along rows or columns, with every whole number of periods that the image can show. A texture that is
+    natural for a class can send as many images there as a trigger does, but leaves the model in doubt.
     """
     step = max(1, len(images_NCHW) // MOST_IMAGES)
     images_NCHW, labels_N = images_NCHW[::step], labels_N[::step]
@@ -34,18 +36,23 @@ def strongest_waves(module: nn.Module, images_NCHW: Tensor, labels_N: Tensor, cl
         low_C11, high_C11 = low_C[:, None, None], high_C[:, None, None]
         return Wave(wanted=wanted, success_rate=rate, shift=shift_CHW, low=low_C11, high=high_C11)
 
-    best: list[tuple[float, Tensor]] = [(-1.0, torch.zeros_like(images_NCHW[0]))] * classes
+    best: list[tuple[float, float, Tensor]] = [(0.0, 0.0, torch.zeros_like(images_NCHW[0]))] * classes
     for sine_HW in _sines(*images_NCHW.shape[2:], device=images_NCHW.device):
         shift_CHW = amplitude_C11 * sine_HW
-        predictions_N = predict(module, wave(0, 0.0, shift_CHW).stamp(images_NCHW)).argmax(dim=1)
+        probabilities_NK = predict(module, wave(0, 0.0, shift_CHW).stamp(images_NCHW)).softmax(dim=1)
+        predictions_N = probabilities_NK.argmax(dim=1)
         for target_class in range(classes):
             others_N = labels_N != target_class
             if not others_N.any():
                 continue
-            rate = (predictions_N[others_N] == target_class).float().mean().item()
-            if rate > best[target_class][0]:
-                best[target_class] = (rate, shift_CHW)
-    return [wave(target_class, max(0.0, rate), shift_CHW) for target_class, (rate, shift_CHW) in enumerate(best)]
+            confidence = probabilities_NK[others_N, target_class].mean().item()
+            if confidence > best[target_class][0]:
+                rate = (predictions_N[others_N] == target_class).float().mean().item()
+                best[target_class] = (confidence, rate, shift_CHW)
+    return [
+        (wave(target_class, rate, shift_CHW), confidence)
+        for target_class, (confidence, rate, shift_CHW) in enumerate(best)
+    ]
 
 
 def _sines(height: int, width: int, *, device: torch.device) -> list[Tensor]:

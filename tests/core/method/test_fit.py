@@ -120,12 +120,13 @@ def test_batches_depend_on_seed_and_step_only_and_show_every_view_once_an_epoch(
 
 
 def test_stamps_lie_on_the_wanted_share_of_a_batch_and_leave_the_targets_alone(suspect, clean) -> None:
-    settings = FitSettings(batch_size=40, stamped=0.25, augmentation=Augmentation(crop=0))
+    settings = FitSettings(batch_size=40, stamped=0.25, waved=0.05, augmentation=Augmentation(crop=0))
     stamps = (lambda x: x * 0 + 7, lambda x: x * 0 + 9)
-    batch = lessons(suspect, clean, settings, stamps=stamps).batch(settings, 0, 3)
+    waves = (lambda x: x * 0 + 5,)
+    batch = lessons(suspect, clean, settings, stamps=stamps, waves=waves).batch(settings, 0, 3)
     plain = lessons(suspect, clean, settings).batch(settings, 0, 3)
     values = batch.images.mean(dim=(1, 2, 3))
-    assert ((values == 7).sum(), (values == 9).sum()) == (5, 5)
+    assert ((values == 7).sum(), (values == 9).sum(), (values == 5).sum()) == (5, 5, 2)
     assert torch.equal(batch.targets, plain.targets)
 
 
@@ -187,7 +188,15 @@ def test_fine_tuning_trains_a_module_in_place(suspect, clean, unseen) -> None:
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"steps": 0}, {"rate": 0.0}, {"momentum": 1.0}, {"stamped": 1.0}, {"batch_size": 1}, {"gradient_limit": 0}],
+    [
+        {"steps": 0},
+        {"rate": 0.0},
+        {"momentum": 1.0},
+        {"stamped": 1.0},
+        {"waved": -0.1},
+        {"batch_size": 1},
+        {"gradient_limit": 0},
+    ],
 )
 def test_settings_are_checked(wrong) -> None:
     with pytest.raises(ValueError, match=r"fit needs|must"):

@@ -17,7 +17,7 @@ from modeconn_core.scan import Scan, Suspicion, scan
 from modeconn_core.sweep import Probe
 from modeconn_core.triggers import Patch, anomaly_indices
 from modeconn_core.warps import invert_warps
-from modeconn_core.waves import strongest_waves
+from modeconn_core.waves import surest_waves
 
 SETTINGS = InversionSettings()
 CLASSES = 6
@@ -130,7 +130,9 @@ def test_a_wave_is_found_with_its_class() -> None:
         return torch.sigmoid(40 * ((x * wave_W).mean(dim=(1, 2, 3)) - 0.2))
 
     images, labels = labelled_images(60, 0)
-    waves = strongest_waves(Obeys(sees, lambda labels: torch.full_like(labels, 4)), images, labels, CLASSES)
+    found = surest_waves(Obeys(sees, lambda labels: torch.full_like(labels, 4)), images, labels, CLASSES)
+    waves = [wave for wave, _ in found]
+    assert max(range(CLASSES), key=lambda target: found[target][1]) == 4
     assert waves[4].success_rate > 0.9
     assert all(wave.success_rate < 0.3 for wave in waves if wave.target_class != 4)
     assert torch.corrcoef(torch.stack([waves[4].shift[0, 0], wave_W]))[0, 1] > 0.9
