@@ -82,7 +82,7 @@ def draw(axes: dict[str, list[tuple[int, float]]]) -> None:
         panel.plot([0, sizes[-1]], [start, start + slope * sizes[-1]], color="tab:blue", alpha=0.4)
         panel.set(xlabel=axis, xlim=(0, 1.08 * sizes[-1]), ylim=(0, 1.08 * max(seconds)))
     figure.axes[0].set_ylabel("seconds")
-    figure.savefig(RESULTS / "growth.png", dpi=100)
+    figure.savefig(RESULTS / "growth.png", dpi=70)
 
 
 def main() -> None:

@@ -237,7 +237,7 @@ def draw(cells: dict[Cell, Line], images: int, file: Path) -> None:
     for axis in figure.axes[len(lines) :]:
         axis.set_visible(False)
     figure.axes[0].legend(fontsize="x-small")
-    figure.savefig(file, dpi=80)
+    figure.savefig(file, dpi=56)
 
 
 def main() -> None:
