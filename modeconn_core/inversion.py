@@ -1,7 +1,8 @@
 """Trigger inversion: the smallest patch that sends images where they do not belong, for many targets at once.
 
 Source: Wang et al., Neural Cleanse, IEEE S&P 2019. Here all searches share their batches, few images each, and the
-sparsity pressure follows every search's own success: ten classes cost what one cost, at the same separation.
+sparsity pressure follows every search's own success: ten classes cost what one cost, at the same separation. A search
+sees new views of its images at every step, or few images are sent elsewhere by what no other image would follow.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from modeconn_core.augment import Augmentation, random_crop_and_mirror
 from modeconn_core.device import autocast
 from modeconn_core.metrics import predict
 from modeconn_core.triggers import Patch, images_range
 
 SMOOTHING = 0.6  # of a search's success from step to step
-JUDGED_ON = 100  # images on which a found trigger's success is measured
+JUDGED_ON = 100  # views of images on which a found trigger's success is measured
 MOST_AT_ONCE = 48  # searches that share a batch
 FIRST_PRESSURE = 6.0  # loss that a mask over the whole image costs at the start; every search finds its own level
 
@@ -29,6 +31,7 @@ class InversionSettings:
 
     steps: Adam steps; batch: images per step and search; rate: Adam's step size. wanted_success: what a mask must reach
     before it may shrink; where every class has a target of its own no backdoor is surer than the model itself.
+    mirror: whether classes are mirror-invariant.
     """
 
     steps: int = 45
@@ -36,11 +39,16 @@ class InversionSettings:
     rate: float = 0.3
     wanted_success: float = 0.95
     wanted_success_all_to_all: float = 0.5
+    mirror: bool = True
 
     def wanted_for(self, wanted_SK: Tensor) -> Tensor:
         """(S,) what each search must reach."""
-        one_target_S = (wanted_SK == wanted_SK[:, :1]).all(dim=1)
-        return torch.where(one_target_S, self.wanted_success, self.wanted_success_all_to_all)
+        return torch.where(have_one_target(wanted_SK), self.wanted_success, self.wanted_success_all_to_all)
+
+
+def have_one_target(wanted_SK: Tensor) -> Tensor:
+    """(S,) whether a search sends all images to the same class."""
+    return (wanted_SK == wanted_SK[:, :1]).all(dim=1)
 
 
 OnSearched = Callable[[int], None]
@@ -54,17 +62,19 @@ def invert_patches(
     *,
     settings: InversionSettings,
     seed: int,
+    vary: bool = True,
     on_searched: OnSearched = lambda _: None,
 ) -> list[Patch]:
     """S searches at once, each for the smallest mask and pattern that send images of class k to ``wanted_SK[s, k]``.
 
     ``module`` is in eval mode and keeps its weights. Patterns stay within the range that each channel of
-    ``images_NCHW`` has. Rows may repeat: every search starts elsewhere. ``on_searched`` is told how many are done.
+    ``images_NCHW`` has. Rows may repeat: every search starts elsewhere. ``vary``: show new views at every step; without
+    them a patch is found that works on just these images. ``on_searched`` is told how many are done.
     """
     found: list[Patch] = []
     for first in range(0, len(wanted_SK), MOST_AT_ONCE):
         part = wanted_SK[first : first + MOST_AT_ONCE]
-        search = _Searches(module, images_NCHW, labels_N, part, settings, (seed * 1009 + first) % 2**63)
+        search = _Searches(module, images_NCHW, labels_N, part, settings, (seed * 1009 + first) % 2**63, vary)
         for _ in range(settings.steps):
             search.step()
         found += search.found()
@@ -83,6 +93,7 @@ class _Searches:
         wanted_SK: Tensor,
         settings: InversionSettings,
         seed: int,
+        vary: bool,
     ) -> None:
         self.module, self.images, self.labels, self.wanted = module, images_NCHW, labels_N, wanted_SK
         self.settings = settings
@@ -101,6 +112,7 @@ class _Searches:
         self.pattern_logit = start.to(device).mul_(0.1).requires_grad_(True)
         self.optimizer = torch.optim.Adam([self.mask_logit, self.pattern_logit], lr=settings.rate, betas=(0.5, 0.9))
         self.enough_S = settings.wanted_for(wanted_SK)
+        self.varied_S = have_one_target(wanted_SK) & vary
         self.pressure_S = torch.full((searches,), FIRST_PRESSURE / (height * width), device=device)
         self.success_S = torch.zeros(searches, device=device)
         self.best_S = torch.full((searches,), -float(height * width), device=device)
@@ -112,6 +124,20 @@ class _Searches:
     def _patterns(self) -> Tensor:
         return self.low_C11 + self.span_C11 * self.pattern_logit.sigmoid()
 
+    def _views(self, index_SB: Tensor, varied_S: Tensor) -> Tensor:
+        """The images of every search, as new views where it may vary them.
+
+        Those of an all-to-all attack stay as they are: it must know each image's class, which a view can hide.
+        """
+        x_SBCHW = self.images[index_SB]
+        views_BCHW = random_crop_and_mirror(
+            x_SBCHW.flatten(0, 1),
+            padding=Augmentation().padding(self.images),
+            mirror=self.settings.mirror,
+            generator=self.generator,
+        )
+        return torch.where(varied_S.view(-1, 1, 1, 1, 1), views_BCHW.view_as(x_SBCHW), x_SBCHW)
+
     def step(self) -> None:
         settings = self.settings
         index_SB = torch.stack(
@@ -120,7 +146,7 @@ class _Searches:
                 for others in self.others
             ]
         )
-        x_SBCHW = self.images[index_SB]
+        x_SBCHW = self._views(index_SB, self.varied_S)
         masks, patterns = self._masks(), self._patterns()
         stamped = x_SBCHW + masks[:, None] * (patterns[:, None] - x_SBCHW)
         wanted_SB = self.wanted.gather(1, self.labels[index_SB])
@@ -150,13 +176,15 @@ class _Searches:
     @torch.no_grad()
     def found(self) -> list[Patch]:
         result = []
-        for others, wanted_K, mask, pattern in zip(
-            self.others, self.wanted, self.best_mask, self.best_pattern, strict=True
+        for others, wanted_K, varied, mask, pattern in zip(
+            self.others, self.wanted, self.varied_S, self.best_mask, self.best_pattern, strict=True
         ):
             patch = Patch(wanted=wanted_K, mask=mask, pattern=pattern, success_rate=0.0)
             index = others[:: max(1, len(others) // JUDGED_ON)]
+            index = index.repeat(max(1, JUDGED_ON // len(index)) if varied else 1)
             labels = self.labels[index]
-            predictions = predict(self.module, patch.stamp(self.images[index])).argmax(dim=1)
+            stamped = patch.stamp(self._views(index[None], varied[None])[0])
+            predictions = predict(self.module, stamped).argmax(dim=1)
             counted = labels != wanted_K[labels]
             rate = (predictions == wanted_K[labels])[counted].float().mean().item() if counted.any() else 0.0
             result.append(Patch(wanted=wanted_K, mask=mask, pattern=pattern, success_rate=rate))

@@ -94,6 +94,7 @@ class _Repair:
         monitor.enter("validating")
         _check_images(images, labels, "clean")
         self.device = choose_device(config.device)
+        self.inversion = replace(config.inversion, mirror=config.mirror)
         self.suspect = working_copy(model, self.device)
         self.original = model
         split = split_clean(labels, held_out=config.held_out, seed=config.seed)
@@ -162,7 +163,7 @@ class _Repair:
             self.fit_set,
             self.selection_set,
             classes=self.classes,
-            settings=self.config.inversion,
+            settings=self.inversion,
             seed=self.config.seed,
             on_progress=self.monitor.report,
         )
@@ -293,7 +294,7 @@ class _Repair:
             repaired,
             self.fit_set,
             probe,
-            settings=self.config.inversion,
+            settings=self.inversion,
             seed=self.config.seed,
         )
         self.monitor.report(1.0)

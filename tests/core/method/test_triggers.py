@@ -80,15 +80,16 @@ def test_the_scan_singles_out_the_true_target_and_no_class_of_an_honest_model(su
 
 
 class Obeys(nn.Module):
-    """Knows the label that is written in a pixel, and obeys a trigger that ``sees`` (images -> share) finds."""
+    """Knows the label that the first channel is coloured by, and obeys a trigger that ``sees`` (images -> share)
+    finds in the others."""
 
     def __init__(self, sees, answer) -> None:
         super().__init__()
         self.sees, self.answer = sees, answer
 
     def forward(self, x: Tensor) -> Tensor:
-        labels = x[:, 0, 0, 0].round().clamp(0, CLASSES - 1).long()
-        share_B1 = self.sees(x)[:, None]
+        labels = x[:, 0].flatten(1).median(dim=1).values.round().clamp(0, CLASSES - 1).long()
+        share_B1 = self.sees(x[:, 1:])[:, None]
         return torch.lerp(
             8.0 * F.one_hot(labels, CLASSES).float(), 16.0 * F.one_hot(self.answer(labels), CLASSES).float(), share_B1
         )
@@ -97,7 +98,7 @@ class Obeys(nn.Module):
 def labelled_images(count: int, seed: int) -> tuple[Tensor, Tensor]:
     labels = torch.arange(count) % CLASSES
     images = torch.randn(count, 3, 16, 16, generator=torch.Generator().manual_seed(seed))
-    images[:, :, 0, 0] = labels[:, None].float()
+    images[:, 0] = 0.1 * images[:, 0] + labels[:, None, None]
     return images, labels
 
 
