@@ -36,7 +36,7 @@ from modeconn_core.splits import split_clean
 CELLS = RESULTS / "cells.jsonl"
 HELD_OUT = 5000  # test images for the figures; the clean set comes out of the others
 CURVE_IMAGES = 2000  # of these, for the curve with the true trigger, which only the tables see
-CURVE = (0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5)
+CURVE = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # the first is the suspect itself
 OURS, TWO_SUSPECTS, FINE_TUNED_END = "ours", "MCR, two suspects", "MCR, fine-tuned end"
 METHODS = (OURS, *PEERS, TWO_SUSPECTS, FINE_TUNED_END)
 CLASSES = len(CIFAR10.classes)

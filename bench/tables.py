@@ -20,6 +20,7 @@ from bench.results import RESULTS, keep
 mpl.use("agg")
 
 TARGETS = {2500: (1.5, 1.0), 500: (3.0, 2.0), 250: (5.0, 3.0), 50: (10.0, 5.0)}  # ACC lost, ASR above floor; points
+PICTURED_SEED = 2
 Line = dict[str, Any]
 
 
@@ -133,8 +134,16 @@ def _dominates(theirs: Line, ours: Line) -> bool:
 def _higher_at_equal_success(ours: Line, theirs: Line) -> bool:
     """Some point of our path has at most their ASR and more accuracy."""
     after = theirs["after"]
-    points = [*ours["curve"], [ours["t"], ours["after"]["accuracy"], ours["after"]["success"]]]
-    return any(success <= after["success"] and accuracy > after["accuracy"] for _, accuracy, success in points)
+    return any(success <= after["success"] and accuracy > after["accuracy"] for _, accuracy, success in _points(ours))
+
+
+def _points(ours: Line) -> list[list[float]]:
+    """The chosen point and the curve, which has fewer images: it is moved by what these say differently of the suspect,
+    its point t = 0."""
+    before, after = ours["before"], ours["after"]
+    _, accuracy, success = ours["curve"][0]
+    moved = [[t, a + before["accuracy"] - accuracy, s + before["success"] - success] for t, a, s in ours["curve"]]
+    return [*moved, [ours["t"], after["accuracy"], after["success"]]]
 
 
 def blind_choice(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
@@ -146,8 +155,7 @@ def blind_choice(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
             continue
         gaps = []
         for line in lines:
-            points = [*line["curve"], [line["t"], line["after"]["accuracy"], line["after"]["success"]]]
-            best = max(points, key=lambda point: point[1] - point[2])
+            best = max(_points(line), key=lambda point: point[1] - point[2])
             gaps.append((best[1] - line["after"]["accuracy"], line["after"]["success"] - best[2]))
         rows.append(
             {
@@ -218,7 +226,7 @@ def speed(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
 def draw(cells: dict[Cell, Line], images: int, file: Path) -> None:
     """ACC and ASR against t with the true trigger, one panel per attack; the chosen t is marked."""
     lines = sorted(
-        (line for cell, line in cells.items() if (cell.images, cell.method, cell.seed) == (images, OURS, 0)),
+        (line for cell, line in cells.items() if (cell.images, cell.method, cell.seed) == (images, OURS, PICTURED_SEED)),
         key=lambda line: line["suspect"],
     )
     if not lines:
@@ -227,9 +235,7 @@ def draw(cells: dict[Cell, Line], images: int, file: Path) -> None:
     rows = math.ceil(len(lines) / columns)
     figure = Figure(figsize=(12, 2.4 * rows), layout="constrained")
     for axis, line in zip(figure.subplots(rows, columns, squeeze=False).flat, lines, strict=False):
-        before = line["before"]
-        points = [[0.0, before["accuracy"], before["success"]], *line["curve"]]
-        t, accuracy, success = zip(*points, strict=True)
+        t, accuracy, success = zip(*line["curve"], strict=True)
         axis.plot(t, [100 * rate for rate in accuracy], marker="o", markersize=3, label="clean accuracy")
         axis.plot(t, [100 * rate for rate in success], marker="s", markersize=3, label="attack success rate")
         axis.axvline(line["t"], color="grey", linestyle=":", label="chosen t")
