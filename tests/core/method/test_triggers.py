@@ -67,6 +67,23 @@ def test_searches_share_batches_and_do_not_disturb_each_other(suspect, clean) ->
     assert both[1].mask[0, -5:, -5:].sum() > 0.5 * both[1].mask.sum()
 
 
+def test_an_honest_model_seen_through_few_images_has_no_patch_to_show(honest, clean, unseen) -> None:
+    few = [slice(first, first + 30) for first in (0, 30, 60)]
+    found = [
+        scan(
+            honest,
+            (clean.images[part], clean.labels[part]),
+            (unseen.images[part], unseen.labels[part]),
+            classes=CLASSES,
+            settings=SETTINGS,
+            seed=0,
+            on_progress=lambda share: None,
+        )
+        for part in few
+    ]
+    assert [scan.suspicions for scan in found] == [(), (), ()]
+
+
 def test_the_scan_singles_out_the_true_target_and_no_class_of_an_honest_model(suspect, honest, clean, unseen) -> None:
     found = run_scan(suspect, clean, unseen)
     assert [suspicion.trigger.target_class for suspicion in found.suspicions] == [0]
@@ -107,18 +124,19 @@ def only(suspicions: tuple[Suspicion, ...]) -> Suspicion:
     return suspicions[0]
 
 
-def scan_of(model: nn.Module) -> Scan:
-    fit, selection = labelled_images(240, 0), labelled_images(60, 1)
+def scan_of(model: nn.Module, images: int = 240) -> Scan:
+    fit, selection = labelled_images(images, 0), labelled_images(images // 4, 1)
     return scan(
         model.eval(), fit, selection, classes=CLASSES, settings=SETTINGS, seed=0, on_progress=lambda share: None
     )
 
 
-def test_a_patch_that_moves_every_class_one_on_is_found_as_all_to_all() -> None:
+@pytest.mark.parametrize("images", [240, 30])
+def test_a_patch_that_moves_every_class_one_on_is_found_as_all_to_all(images) -> None:
     def sees(x: Tensor) -> Tensor:
         return torch.sigmoid(6 * (x[:, :, 8:11, 8:11].mean(dim=(1, 2, 3)) - 1.5))
 
-    suspicion = only(scan_of(Obeys(sees, lambda labels: (labels + 1) % CLASSES)).suspicions)
+    suspicion = only(scan_of(Obeys(sees, lambda labels: (labels + 1) % CLASSES), images).suspicions)
     assert suspicion.trigger.target_class is None
     assert suspicion.trigger.kind == "patch"
     assert suspicion.trigger.wanted.tolist() == [1, 2, 3, 4, 5, 0]
