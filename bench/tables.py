@@ -226,7 +226,11 @@ def speed(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
 def draw(cells: dict[Cell, Line], images: int, file: Path) -> None:
     """ACC and ASR against t with the true trigger, one panel per attack; the chosen t is marked."""
     lines = sorted(
-        (line for cell, line in cells.items() if (cell.images, cell.method, cell.seed) == (images, OURS, PICTURED_SEED)),
+        (
+            line
+            for cell, line in cells.items()
+            if (cell.images, cell.method, cell.seed) == (images, OURS, PICTURED_SEED)
+        ),
         key=lambda line: line["suspect"],
     )
     if not lines:
