@@ -21,7 +21,7 @@ from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fin
 from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
 from modeconn_core.monitor import Monitor
 from modeconn_core.scan import Scan, findings, scan
-from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, weigh
+from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, lenience, weigh
 from modeconn_core.splits import split_clean
 from modeconn_core.sweep import COARSE_GRID, CurvePoint, Probe, Sweep, TriggeredSet
 from modeconn_core.triggers import Trigger
@@ -271,7 +271,8 @@ class _Repair:
             if point.t <= CLEARED_BY and point.drop <= criteria.max_accuracy_drop
         ]
         cleared = [
-            any(m.proxies[i] <= criteria.max_attack_success_rate for m in affordable) for i in range(len(found.proxies))
+            any(m.proxies[i] <= max(criteria.max_attack_success_rate, lenience(m)) for m in affordable)
+            for i in range(len(found.proxies))
         ]
         followed = found.followed(cleared)
         measured = [m.following(followed) for m in measured]

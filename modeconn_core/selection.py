@@ -19,6 +19,7 @@ ATTACK_NAMES: dict[AttackFigure, str] = {
 DEPTH = 0.25  # in t from the suspect: triggers that were unlearned are gone there, most that were not as well
 DEPTH_BUDGET = 0.01  # accuracy that going there may cost
 MARGIN = 0.051  # in t: how far around the chosen point the attack must be clear
+MOST_LENIENCE = 0.2  # of attack success, where very few images measure it
 USUAL_DROP, USUAL_SPREAD = 0.02, 0.03  # accuracy that paths cost around DEPTH, on the development suspects
 
 
@@ -36,12 +37,20 @@ class Criteria:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Candidate:
-    """A point as the choice sees it: expected accuracy drop, its standard error, and the attack success that counts."""
+    """A point as the choice sees it: expected accuracy drop, its standard error, and the attack success that counts.
+
+    lenience: attack success that few images can show of themselves.
+    """
 
     t: float
     drop: float
     drop_error: float
     attack: float | None
+    lenience: float = 0.0
+
+    def is_clear(self, criteria: Criteria) -> bool:
+        """Whether the attack is known to be gone."""
+        return self.attack is not None and self.attack <= max(criteria.max_attack_success_rate, self.lenience)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,7 +67,7 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
 
     A patch misleads any model now and then, so stand-ins are weighed above the least success they have inside the path.
     A handful of images says little about a drop of some points: the smoothed drop is combined with the usual one, each
-    by its precision (normal prior and likelihood).
+    by its precision (normal prior and likelihood). One of them may follow a stand-in by mistake.
     """
     inner = [m.point.proxy_success_rate for m in measurements if 0.0 < m.t < 1.0]
     floor = min((rate for rate in inner if rate is not None), default=0.0)
@@ -77,8 +86,21 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
         smoothed = sum(drops[j] for j in near) / len(near)
         seen, usual = errors[i] ** -2, USUAL_SPREAD**-2
         expected = (seen * smoothed + usual * USUAL_DROP) / (seen + usual)
-        result.append(Candidate(t=measurement.t, drop=expected, drop_error=(seen + usual) ** -0.5, attack=attack))
+        result.append(
+            Candidate(
+                t=measurement.t,
+                drop=expected,
+                drop_error=(seen + usual) ** -0.5,
+                attack=attack,
+                lenience=lenience(measurement) if by == "proxy" else 0.0,
+            )
+        )
     return result
+
+
+def lenience(measurement: Measurement) -> float:
+    """What one of the images that measure the stand-ins makes."""
+    return min(1 / len(measurement.clean.correct), MOST_LENIENCE)
 
 
 def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure) -> Choice:
@@ -92,7 +114,7 @@ def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure)
     inner = [point for point in points if 0.0 < point.t < 1.0]
     settled = _settled(inner, criteria) if known else inner
     # nothing past the knee: then the single points at which the attack is clear
-    pool = settled or [point for point in inner if _attack(point) <= criteria.max_attack_success_rate]
+    pool = settled or [point for point in inner if point.is_clear(criteria)]
     for half in ([point for point in pool if point.t <= 0.5], [point for point in pool if point.t > 0.5]):
         cheap = [point for point in half if point.drop - point.drop_error <= DEPTH_BUDGET]
         affordable = cheap or [point for point in half if point.drop <= criteria.max_accuracy_drop]
@@ -106,7 +128,7 @@ def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure)
 
 def _settled(points: Sequence[Candidate], criteria: Criteria) -> list[Candidate]:
     """Points past the knee, not on it: the attack is clear next to them and everywhere within MARGIN."""
-    clear = [_attack(point) <= criteria.max_attack_success_rate for point in points]
+    clear = [point.is_clear(criteria) for point in points]
     return [
         point
         for i, point in enumerate(points)
@@ -153,11 +175,6 @@ def _regret(best: Candidate, criteria: Criteria, attack_name: str) -> str:
         f"for at most {limit} of accuracy; t = {best.t:g} is the best trade-off "
         f"({attack_name} {_percent(best.attack)}, accuracy {_change(best.drop)})."
     )
-
-
-def _attack(point: Candidate) -> float:
-    assert point.attack is not None
-    return point.attack
 
 
 def _excess(point: Candidate, criteria: Criteria) -> float:

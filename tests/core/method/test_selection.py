@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -51,6 +53,16 @@ def test_the_other_half_is_taken_only_where_no_point_of_the_suspects_half_will_d
 def test_a_point_on_the_knee_is_left_alone() -> None:
     points = curve([0] * 11, [1, 1, 0.6, 0.05, 0.02, 0.02, 0.02, 0.6, 1, 1, 1])
     assert choose(points, CRITERIA, by="proxy").t == 0.4  # 0.3 is clear as well, but its neighbour is not
+
+
+def test_one_of_very_few_images_may_follow_a_stand_in_by_mistake() -> None:
+    attack = [1, 0.5, 0.125, 0.125, 0, 0.125, 0.125, 0.125, 0.25, 1, 1]
+    strict = curve([0] * 11, attack)
+    assert choose(strict, CRITERIA, by="proxy").t == 0.4
+    lenient = [replace(point, lenience=1 / 8) for point in strict]
+    assert choose(lenient, CRITERIA, by="proxy").t == 0.3
+    doubled = [replace(point, attack=2 * point.attack) for point in lenient]
+    assert choose(doubled, CRITERIA, by="proxy").t == 0.4
 
 
 def test_a_single_clear_point_is_taken_when_there_is_no_better() -> None:
