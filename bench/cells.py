@@ -222,7 +222,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, nargs="+", default=[2500, 500, 250, 50])
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=[OURS])
     parser.add_argument("--again", action="store_true", help="measure what is there already, too")
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     wanted = [
         Cell(suspect=suspect, seed=seed, images=images, method=method)
@@ -231,7 +231,7 @@ def main() -> None:
         )
     ]
     missing = wanted if arguments.again else [cell for cell in wanted if cell not in kept()]
-    threads = max(1, (os.cpu_count() or 1) // arguments.processes)
+    threads = max(1, len(os.sched_getaffinity(0)) // arguments.processes)
     with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
         running = {pool.submit(measure, cell, arguments.data, threads): cell for cell in missing}
         for done, future in enumerate(as_completed(running), start=1):

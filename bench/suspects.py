@@ -223,7 +223,7 @@ def _train_and_measure(order: Order, data: Path, threads: int) -> str:
 def train_all(orders: Sequence[Order], data: Path, *, processes: int) -> None:
     """Train what is missing, in processes of one thread each: on a CPU that does half as much again as threads do."""
     surrogates = {replace(order, attack=CLEAN, seed=SURROGATE_SEED) for order in orders if _wants_surrogate(order)}
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, len(os.sched_getaffinity(0)) // processes)
     context = get_context("spawn")
     with ProcessPoolExecutor(processes, mp_context=context) as pool:
         for part in (sorted(surrogates, key=lambda order: order.stem), orders):
@@ -245,7 +245,7 @@ def main() -> None:
     parser.add_argument("--data-set", choices=list(DATA_SETS), default="cifar10")
     parser.add_argument("--architecture", default="preact_resnet18")
     parser.add_argument("--size", choices=list(RECIPES), default="small")
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     orders = [
         Order(
