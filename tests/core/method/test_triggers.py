@@ -81,7 +81,7 @@ def test_an_honest_model_seen_through_few_images_has_no_patch_to_show(honest, cl
         )
         for part in few
     ]
-    assert [scan.suspicions for scan in found] == [(), (), ()]
+    assert [result.suspicions for result in found] == [(), (), ()]
 
 
 def test_the_scan_singles_out_the_true_target_and_no_class_of_an_honest_model(suspect, honest, clean, unseen) -> None:
