@@ -1,6 +1,7 @@
 """One measurement: a suspect, a clean set, a way of repair. Measured once and kept, line by line, in bench/results.
 
 python -m bench.cells --data DIR --methods ours NAD --images 500 --seeds 0
+python -m bench.cells --data DIR --data-set gtsrb32 --suspects badnets clean --images 500
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from itertools import product
 from multiprocessing import get_context
@@ -22,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import others
-from bench.data import CIFAR10, Division, Images, divide, load
+from bench.data import CIFAR10, DATA_SETS, DataSet, Division, Images, divide, load
 from bench.peers import PEERS, Clean
 from bench.peers.mcr import connect, fine_tuned_end
 from bench.results import RESULTS, machine
@@ -39,7 +40,6 @@ CURVE_IMAGES = 2000  # of these, for the curve with the true trigger, which only
 CURVE = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # the first is the suspect itself
 OURS, TWO_SUSPECTS, FINE_TUNED_END = "ours", "MCR, two suspects", "MCR, fine-tuned end"
 METHODS = (OURS, *PEERS, TWO_SUSPECTS, FINE_TUNED_END)
-CLASSES = len(CIFAR10.classes)
 RELEARNING_IMAGES, RELEARNING_TRIGGERED, RELEARNING_BATCH = 250, 5, 50
 RELEARNING_EPOCHS, RELEARNING_RATE = 5, 0.01
 
@@ -52,12 +52,14 @@ class Cell:
     seed: int
     images: int
     method: str
+    data_set: str = CIFAR10.name
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Room:
     """What a cell works with: the suspect, the defender's clean set, the test images and who sees which."""
 
+    data_set: DataSet
     suspect: Suspect
     clean: Clean
     test: Images
@@ -67,26 +69,30 @@ class Room:
         index = self.division.held_out if index is None else index
         return {
             "accuracy": self.suspect.accuracy(model, self.test, index),
-            "success": self.suspect.attack_success(model, self.test, index, CLASSES),
+            "success": self.suspect.attack_success(model, self.test, index, self.clean.classes),
         }
 
 
-def suspect_named(name: str, seed: int, data: Path) -> Suspect:
+def suspect_of(cell: Cell, data: Path) -> Suspect:
     """One that others have made, or one of ours."""
-    return others.read(name, data) if name in others.OTHERS else trained(Order(attack=name, seed=seed), data)
+    if cell.suspect in others.OTHERS:
+        return others.read(cell.suspect, data)
+    return trained(Order(attack=cell.suspect, seed=cell.seed, data_set=cell.data_set), data)
 
 
 def enter(cell: Cell, data: Path) -> Room:
-    suspect, test = suspect_named(cell.suspect, cell.seed, data), load(data, CIFAR10, "test")
+    data_set = DATA_SETS[cell.data_set]
+    suspect, test = suspect_of(cell, data), load(data, data_set, "test")
     division = divide(test, images=cell.images, held_out=HELD_OUT, seed=cell.seed)
     clean = Clean(
         images=suspect.normalise(test.unit(division.clean)),
         labels=test.labels[division.clean],
-        classes=CLASSES,
-        std=CIFAR10.std if cell.suspect not in others.OTHERS else (1.0, 1.0, 1.0),
+        classes=len(data_set.classes),
+        std=data_set.std if cell.suspect not in others.OTHERS else (1.0, 1.0, 1.0),
+        mirror=data_set.mirror,
         seed=cell.seed,
     )
-    return Room(suspect=suspect, clean=clean, test=test, division=division)
+    return Room(data_set=data_set, suspect=suspect, clean=clean, test=test, division=division)
 
 
 def measure(cell: Cell, data: Path, threads: int) -> dict[str, Any]:
@@ -97,7 +103,8 @@ def measure(cell: Cell, data: Path, threads: int) -> dict[str, Any]:
     start = time.perf_counter()
     facts: dict[str, Any] = {}
     if cell.method == OURS:
-        result = repair(suspect, room.clean.images, room.clean.labels, config=RepairConfig(seed=cell.seed))
+        config = RepairConfig(seed=cell.seed, mirror=room.clean.mirror)
+        result = repair(suspect, room.clean.images, room.clean.labels, config=config)
         seconds = time.perf_counter() - start
         model = result.model
         facts = _about(result) | {"curve": _true_curve(result, room)}
@@ -109,7 +116,7 @@ def measure(cell: Cell, data: Path, threads: int) -> dict[str, Any]:
         seconds = facts.pop("seconds")
     return {
         **asdict(cell),
-        **_beforehand(cell.suspect, cell.seed, data),
+        **_beforehand(replace(cell, images=2, method=OURS), data),
         "after": room.figures(model),
         "relearned": _relearned(model, room),
         "seconds": round(seconds, 1),
@@ -131,7 +138,7 @@ def _true_curve(result: RepairResult, room: Room) -> list[list[float | None]]:
     work = copy.deepcopy(room.suspect.model)
     flat = FlatParameters(work)
     fit_images = room.clean.images[split_clean(room.clean.labels, held_out=0.4, seed=room.clean.seed).fit]
-    calibration = Calibration(room.suspect.model, fit_images, mirror=True, seed=room.clean.seed)
+    calibration = Calibration(room.suspect.model, fit_images, mirror=room.clean.mirror, seed=room.clean.seed)
     points: list[list[float | None]] = []
     for t in CURVE:
         coefficients = result.path.write(t, flat.vector)
@@ -145,7 +152,7 @@ def _paper(cell: Cell, room: Room, data: Path) -> tuple[nn.Module, dict[str, Any
     """The paper's protocol; of its 31 values of t the one that suits it best, with the true trigger in sight."""
     start = time.perf_counter()
     if cell.method == TWO_SUSPECTS:
-        second = trained(Order(attack=cell.suspect, seed=cell.seed + 1), data).model
+        second = suspect_of(replace(cell, seed=cell.seed + 1), data).model
     else:
         second = fine_tuned_end(room.suspect.model, room.clean)
     fitted = connect(room.suspect.model, second, room.clean)
@@ -163,12 +170,12 @@ def _paper(cell: Cell, room: Room, data: Path) -> tuple[nn.Module, dict[str, Any
 
 
 @cache
-def _beforehand(name: str, seed: int, data: Path) -> dict[str, Any]:
+def _beforehand(cell: Cell, data: Path) -> dict[str, Any]:
     """The suspect's figures, and what the trigger does to a clean model of its recipe: the natural floor of the ASR."""
-    room = enter(Cell(suspect=name, seed=seed, images=2, method=OURS), data)
+    room = enter(cell, data)
     floor, relearned = None, None
-    if name != CLEAN and name not in others.OTHERS:
-        honest = trained(Order(attack=CLEAN, seed=seed), data).model
+    if cell.suspect != CLEAN and cell.suspect not in others.OTHERS:
+        honest = suspect_of(replace(cell, suspect=CLEAN), data).model
         floor, relearned = room.figures(honest)["success"], _relearned(honest, room)
     return {"before": room.figures(room.suspect.model), "floor": floor, "clean_model_relearned": relearned}
 
@@ -185,7 +192,9 @@ def _relearned(model: nn.Module, room: Room) -> dict[str, float | None] | None:
     generator = torch.Generator().manual_seed(1000 + room.clean.seed)
     spare = torch.randperm(len(room.test.labels), generator=generator)[-HELD_OUT - RELEARNING_IMAGES : -HELD_OUT]
     images, labels = room.test.unit(spare), room.test.labels[spare]
-    stamped, wanted = attack.test_set(images[: RELEARNING_IMAGES // 2], labels[: RELEARNING_IMAGES // 2], CLASSES)
+    stamped, wanted = attack.test_set(
+        images[: RELEARNING_IMAGES // 2], labels[: RELEARNING_IMAGES // 2], room.clean.classes
+    )
     x = room.suspect.normalise(torch.cat([stamped[:RELEARNING_TRIGGERED], images[RELEARNING_TRIGGERED:]]))
     y = torch.cat([wanted[:RELEARNING_TRIGGERED], labels[RELEARNING_TRIGGERED:]])
     model = copy.deepcopy(model).eval().requires_grad_(True)
@@ -203,20 +212,21 @@ def kept() -> dict[Cell, dict[str, Any]]:
     if not CELLS.exists():
         return {}
     lines = [json.loads(line) for line in CELLS.read_text().splitlines()]
-    return {Cell(**{name: line[name] for name in Cell.__dataclass_fields__}): line for line in lines}
+    return {Cell(**{field.name: line[field.name] for field in fields(Cell)}): line for line in lines}
 
 
 def write(cells: dict[Cell, dict[str, Any]]) -> None:
     """All cells, sorted, so that a new one is one new line."""
     RESULTS.mkdir(exist_ok=True)
-    order = sorted(cells, key=lambda cell: (cell.method, cell.suspect, cell.seed, cell.images))
+    order = sorted(cells, key=lambda cell: (cell.data_set, cell.method, cell.suspect, cell.seed, cell.images))
     CELLS.write_text("".join(json.dumps(cells[cell], sort_keys=True) + "\n" for cell in order))
 
 
 def main() -> None:
     """Measure the cells that are missing, in processes of one thread each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder with cifar10.tar.xz and ibau/")
+    parser.add_argument("--data", type=Path, required=True, help="folder with cifar10.tar.xz, gtsrb32.tar.xz, ibau/")
+    parser.add_argument("--data-set", choices=list(DATA_SETS), default=CIFAR10.name)
     parser.add_argument("--suspects", nargs="+", choices=[*ATTACKS, CLEAN, *others.OTHERS], default=list(ATTACKS))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--images", type=int, nargs="+", default=[2500, 500, 250, 50])
@@ -225,7 +235,7 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=len(os.sched_getaffinity(0)))
     arguments = parser.parse_args()
     wanted = [
-        Cell(suspect=suspect, seed=seed, images=images, method=method)
+        Cell(suspect=suspect, seed=seed, images=images, method=method, data_set=arguments.data_set)
         for seed, method, images, suspect in product(
             arguments.seeds, arguments.methods, arguments.images, arguments.suspects
         )
