@@ -5,6 +5,7 @@ python -m bench.tables
 
 from __future__ import annotations
 
+import io
 import math
 import statistics
 from collections.abc import Sequence
@@ -14,6 +15,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from PIL import Image
 
 from bench.cells import CLEAN, FINE_TUNED_END, METHODS, OURS, TWO_SUSPECTS, Cell, kept
 from bench.data import CIFAR10
@@ -288,7 +290,9 @@ def draw(cells: dict[Cell, Line], images: int, file: Path) -> None:
     for axis in figure.axes[len(lines) :]:
         axis.set_visible(False)
     figure.axes[0].legend(fontsize="x-small")
-    figure.savefig(file, dpi=56)
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=56)
+    Image.open(drawn).quantize(64).save(file, optimize=True)  # a few colours: half the bytes
 
 
 def main() -> None:
