@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import others
-from bench.data import CIFAR10, DATA_SETS, DataSet, Division, Images, divide, load
+from bench.data import CIFAR10, DATA_SETS, Division, Images, divide, load
 from bench.peers import PEERS, Clean
 from bench.peers.mcr import connect, fine_tuned_end
 from bench.results import RESULTS, machine
@@ -59,7 +59,6 @@ class Cell:
 class Room:
     """What a cell works with: the suspect, the defender's clean set, the test images and who sees which."""
 
-    data_set: DataSet
     suspect: Suspect
     clean: Clean
     test: Images
@@ -92,7 +91,7 @@ def enter(cell: Cell, data: Path) -> Room:
         mirror=data_set.mirror,
         seed=cell.seed,
     )
-    return Room(data_set=data_set, suspect=suspect, clean=clean, test=test, division=division)
+    return Room(suspect=suspect, clean=clean, test=test, division=division)
 
 
 def measure(cell: Cell, data: Path, threads: int) -> dict[str, Any]:
