@@ -28,13 +28,17 @@ from modeconn_core.device import autocast, choose_device
 from modeconn_core.metrics import evaluate
 
 CLEAN = "clean"
+EPOCH_IMAGES = 50_000  # that a recipe counts as an epoch: all of CIFAR-10
 SURROGATE_SEED = 100  # the attackers' own clean model
 Size = Literal["small", "full", "example"]  # the last is that of examples/cifar10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Recipe:
-    """How a suspect is trained: SGD with Nesterov momentum, one cycle of the rate, crops and mirroring."""
+    """How a suspect is trained: SGD with Nesterov momentum, one cycle of the rate, crops and mirroring.
+
+    epochs: over as many images as CIFAR-10 has; over fewer as many more, so that a model takes the same steps.
+    """
 
     epochs: int
     batch_size: int
@@ -181,12 +185,13 @@ def trained(order: Order, data: Path) -> Suspect:
             if isinstance(attack, DataPoisoning):
                 poisoned = attack.poison(images, labels, seed=order.seed)
                 images, labels = poisoned.images, poisoned.labels
+        recipe = RECIPES[order.size]
         model = train(
             model,
             images,
             labels,
             data_set=data_set,
-            recipe=RECIPES[order.size],
+            recipe=replace(recipe, epochs=round(recipe.epochs * EPOCH_IMAGES / len(training.labels))),
             seed=order.seed,
             joint=attack if isinstance(attack, JointlyTrained) else None,
         )
