@@ -54,6 +54,41 @@ def have_one_target(wanted_SK: Tensor) -> Tensor:
 OnSearched = Callable[[int], None]
 
 
+class PatchInversion:
+    """S searches, each for the smallest mask and pattern that send images of class k to ``wanted_SK[s, k]``.
+
+    ``module`` is in eval mode and keeps its weights. Patterns stay within the range that each channel of
+    ``images_NCHW`` has. Rows may repeat: every search starts elsewhere. ``vary``: show new views at every step; without
+    them a patch is found that works on just these images.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        images_NCHW: Tensor,
+        labels_N: Tensor,
+        wanted_SK: Tensor,
+        *,
+        settings: InversionSettings,
+        seed: int,
+        vary: bool = True,
+    ) -> None:
+        self._parts = [
+            _Searches(module, images_NCHW, labels_N, part_SK, settings, (seed * 1009 + i * MOST_AT_ONCE) % 2**63, vary)
+            for i, part_SK in enumerate(wanted_SK.split(MOST_AT_ONCE))
+        ]
+
+    def search(self, steps: int, *, on_searched: OnSearched = lambda _: None) -> list[Patch]:
+        """Go on for ``steps`` and return the best patch of each search; ``on_searched`` is told how many are done."""
+        found: list[Patch] = []
+        for part in self._parts:
+            for _ in range(steps):
+                part.step()
+            found += part.found()
+            on_searched(len(found))
+        return found
+
+
 def invert_patches(
     module: nn.Module,
     images_NCHW: Tensor,
@@ -63,23 +98,10 @@ def invert_patches(
     settings: InversionSettings,
     seed: int,
     vary: bool = True,
-    on_searched: OnSearched = lambda _: None,
 ) -> list[Patch]:
-    """S searches at once, each for the smallest mask and pattern that send images of class k to ``wanted_SK[s, k]``.
-
-    ``module`` is in eval mode and keeps its weights. Patterns stay within the range that each channel of
-    ``images_NCHW`` has. Rows may repeat: every search starts elsewhere. ``vary``: show new views at every step; without
-    them a patch is found that works on just these images. ``on_searched`` is told how many are done.
-    """
-    found: list[Patch] = []
-    for first in range(0, len(wanted_SK), MOST_AT_ONCE):
-        part = wanted_SK[first : first + MOST_AT_ONCE]
-        search = _Searches(module, images_NCHW, labels_N, part, settings, (seed * 1009 + first) % 2**63, vary)
-        for _ in range(settings.steps):
-            search.step()
-        found += search.found()
-        on_searched(len(found))
-    return found
+    """One inversion of ``settings.steps``, from start to end: see :class:`PatchInversion`."""
+    inversion = PatchInversion(module, images_NCHW, labels_N, wanted_SK, settings=settings, seed=seed, vary=vary)
+    return inversion.search(settings.steps)
 
 
 class _Searches:

@@ -295,7 +295,6 @@ class _Repair:
             repaired,
             self.fit_set,
             probe,
-            settings=self.inversion,
             seed=self.config.seed,
         )
         self.monitor.report(1.0)

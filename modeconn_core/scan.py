@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from modeconn_core.configuration import TriggerFinding
-from modeconn_core.inversion import InversionSettings, invert_patches, one_target_each
+from modeconn_core.inversion import InversionSettings, PatchInversion, invert_patches, one_target_each
 from modeconn_core.sweep import Probe
 from modeconn_core.triggers import ANOMALY_THRESHOLD, LEAST_SPREAD, Patch, Trigger, anomaly_indices, images_range
 from modeconn_core.warps import invert_warps
@@ -55,11 +55,15 @@ class Suspicion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scan:
-    """The smallest patch of every class with its anomaly index, and what is treated as a possible backdoor."""
+    """The smallest patch of every class with its anomaly index, and what is treated as a possible backdoor.
+
+    settings: how long the patches were searched for, in the end.
+    """
 
     patches: tuple[Patch, ...]
     indices: tuple[float, ...]
     suspicions: tuple[Suspicion, ...]
+    settings: InversionSettings
 
     @property
     def unlearned(self) -> list[Trigger]:
@@ -90,50 +94,74 @@ def scan(
     """Scan ``suspect`` (eval mode). ``fit`` and ``selection`` are (images, labels); classes are those of the model.
 
     Patches are searched for every target class and for the all-to-all attack of the literature (class k becomes k + 1);
-    then waves and warps.
+    then waves and warps. Where nothing stands out, patches are searched twice as long.
     """
-    device = fit[0].device
-    next_class_K = (torch.arange(classes, device=device) + 1) % classes
-    wanted = torch.cat([one_target_each(classes, device), next_class_K.expand(ALL_TO_ALL_STARTS, -1)])
-    patches = invert_patches(
-        suspect, *fit, wanted, settings=settings, seed=seed, on_searched=lambda n: on_progress(0.6 * n / len(wanted))
-    )
-    enough = settings.wanted_for(wanted)
-    sizes = [_size(patch, least) for patch, least in zip(patches, enough.tolist(), strict=True)]
-    median = statistics.median(sizes[:classes])
-    indices = anomaly_indices(sizes[:classes])
-    anomalous = [i for i in range(classes) if _is_anomalous(sizes[i], indices[i], median)]
-    candidates = sorted(anomalous, key=lambda i: -indices[i])[:MOST_CANDIDATES]
-    best = min(range(classes, len(sizes)), key=lambda i: sizes[i])
-    # no patch moves every class of a clean model one on: that one works at all is the anomaly, however large
-    all_to_all_index = math.log(patches[best].mask.numel() / sizes[best]) / LEAST_SPREAD
-    unseen = Probe(images=selection[0], labels=selection[1], triggered=None, proxies=())
-    if all_to_all_index >= CANDIDATE_INDEX and (
-        sizes[best] <= SMALL * median
-        or unseen.proxy_success(suspect, patches[best]) >= TRANSFERS * settings.wanted_success_all_to_all
-    ):
-        candidates.append(best)
     looks = _Looks(suspect, fit, selection, settings, seed)
-    again = looks.again([patches[i] for i in candidates])
-    suspicions = []
-    for i, starts in zip(candidates, again, strict=True):
-        index, size = all_to_all_index, sizes[i]
-        if i < classes:
-            # the smallest of ten masks is small by chance, too: the index that counts is of searches made afresh
-            size = statistics.geometric_mean(_size(start, enough[i].item()) for start in starts)
-            index = indices[i] = anomaly_indices([*sizes[:i], size, *sizes[i + 1 : classes]])[i]
-            if not _is_anomalous(size, index, median):
-                continue
-        suspicions.append(looks.at_patch([patches[i], *starts], index, blatant=size <= BLATANT_SIZE * median))
-    on_progress(0.8)
+    searches = _PatchSearches(looks, classes)
+    found = searches.go_on(settings.steps, on_progress=lambda share: on_progress(0.6 * share))
+    on_progress(0.7)
+    suspicions = [*found.suspicions]
     known = {suspicion.trigger.target_class for suspicion in suspicions}
     suspicions += looks.at_waves(classes, known)
     known |= {suspicion.trigger.target_class for suspicion in suspicions}
     suspicions += looks.at_warps(classes, known)
+    if all(suspicion.index < ANOMALY_THRESHOLD for suspicion in suspicions):
+        # on some networks masks shrink slowly: before it is said that nothing was found, they get as long again
+        found = searches.go_on(settings.steps, on_progress=lambda share: on_progress(0.7 + 0.3 * share))
+        suspicions = [*found.suspicions]
     on_progress(1.0)
-    return Scan(
-        patches=tuple(patches[:classes]), indices=tuple(indices[:classes]), suspicions=_without_doubtful(suspicions)
-    )
+    return replace(found, suspicions=_without_doubtful(suspicions))
+
+
+class _PatchSearches:
+    """Patches to every class and to all of them (class k becomes k + 1), looked at as far as they have come."""
+
+    def __init__(self, looks: _Looks, classes: int) -> None:
+        device = looks.fit[0].device
+        next_class_K = (torch.arange(classes, device=device) + 1) % classes
+        wanted_SK = torch.cat([one_target_each(classes, device), next_class_K.expand(ALL_TO_ALL_STARTS, -1)])
+        self._looks, self._classes = looks, classes
+        self._enough = looks.settings.wanted_for(wanted_SK).tolist()
+        self._steps = 0
+        self._inversion = PatchInversion(looks.suspect, *looks.fit, wanted_SK, settings=looks.settings, seed=looks.seed)
+
+    def go_on(self, steps: int, *, on_progress: Callable[[float], None]) -> Scan:
+        """Search for ``steps`` more, and look closer at what is anomalous then, for as long as that took."""
+        classes, enough = self._classes, self._enough
+        self._steps += steps
+        looks = self._looks.with_steps(self._steps)
+        patches = self._inversion.search(steps, on_searched=lambda done: on_progress(done / len(enough)))
+        sizes = [_size(patch, least) for patch, least in zip(patches, enough, strict=True)]
+        median = statistics.median(sizes[:classes])
+        indices = anomaly_indices(sizes[:classes])
+        anomalous = [i for i in range(classes) if _is_anomalous(sizes[i], indices[i], median)]
+        candidates = sorted(anomalous, key=lambda i: -indices[i])[:MOST_CANDIDATES]
+        best = min(range(classes, len(sizes)), key=lambda i: sizes[i])
+        # no patch moves every class of a clean model one on: that one works at all is the anomaly, however large
+        all_to_all_index = math.log(patches[best].mask.numel() / sizes[best]) / LEAST_SPREAD
+        if all_to_all_index >= CANDIDATE_INDEX and (
+            sizes[best] <= SMALL * median
+            or looks.unseen.proxy_success(looks.suspect, patches[best])
+            >= TRANSFERS * looks.settings.wanted_success_all_to_all
+        ):
+            candidates.append(best)
+        again = looks.again([patches[i] for i in candidates])
+        suspicions = []
+        for i, starts in zip(candidates, again, strict=True):
+            index, size = all_to_all_index, sizes[i]
+            if i < classes:
+                # the smallest of ten masks is small by chance, too: the index that counts is of searches made afresh
+                size = statistics.geometric_mean(_size(start, enough[i]) for start in starts)
+                index = indices[i] = anomaly_indices([*sizes[:i], size, *sizes[i + 1 : classes]])[i]
+                if not _is_anomalous(size, index, median):
+                    continue
+            suspicions.append(looks.at_patch([patches[i], *starts], index, blatant=size <= BLATANT_SIZE * median))
+        return Scan(
+            patches=tuple(patches[:classes]),
+            indices=tuple(indices[:classes]),
+            suspicions=tuple(suspicions),
+            settings=looks.settings,
+        )
 
 
 def _size(patch: Patch, wanted_success: float) -> float:
@@ -160,6 +188,15 @@ class _Looks:
     selection: tuple[Tensor, Tensor]
     settings: InversionSettings
     seed: int
+
+    def with_steps(self, steps: int) -> _Looks:
+        """Looks by inversions of ``steps``."""
+        return replace(self, settings=replace(self.settings, steps=steps))
+
+    @property
+    def unseen(self) -> Probe:
+        """Images that no search has seen."""
+        return Probe(images=self.selection[0], labels=self.selection[1], triggered=None, proxies=())
 
     def again(self, patches: Sequence[Patch]) -> list[list[Patch]]:
         """Invert each on the same images from other starts."""
@@ -232,7 +269,6 @@ def findings(
     fit: tuple[Tensor, Tensor],
     probe: Probe,
     *,
-    settings: InversionSettings,
     seed: int,
 ) -> list[TriggerFinding]:
     """What the scan found, seen from the repaired model: one finding for each class, one more for all-to-all.
@@ -244,7 +280,7 @@ def findings(
     sizes_after: dict[int, Patch] = {}
     if suspected:
         wanted = torch.stack([suspicion.trigger.wanted for suspicion in suspected])
-        again = invert_patches(repaired, *fit, wanted, settings=settings, seed=seed - 2)
+        again = invert_patches(repaired, *fit, wanted, settings=found.settings, seed=seed - 2)
         sizes_after = {id(suspicion): patch for suspicion, patch in zip(suspected, again, strict=True)}
     by_target = {suspicion.trigger.target_class: suspicion for suspicion in found.suspicions}
     rows: list[tuple[Trigger, float, Suspicion | None]] = []

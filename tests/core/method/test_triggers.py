@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,14 +13,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from modeconn_core.inversion import InversionSettings, invert_patches, one_target_each
+from modeconn_core.inversion import InversionSettings, PatchInversion, invert_patches, one_target_each
 from modeconn_core.scan import Scan, Suspicion, scan
 from modeconn_core.sweep import Probe
-from modeconn_core.triggers import Patch, anomaly_indices
+from modeconn_core.triggers import ANOMALY_THRESHOLD, Patch, anomaly_indices
 from modeconn_core.warps import invert_warps
 from modeconn_core.waves import surest_waves
 
 SETTINGS = InversionSettings()
+SHORT_SEARCH = 16  # steps, in which no mask gets small
 CLASSES = 6
 
 
@@ -27,13 +29,13 @@ def patch(target_class: int, mask: Tensor, pattern: Tensor) -> Patch:
     return Patch(wanted=torch.full((CLASSES,), target_class), mask=mask, pattern=pattern, success_rate=1.0)
 
 
-def run_scan(model, clean, unseen) -> Scan:
+def run_scan(model, clean, unseen, settings: InversionSettings = SETTINGS) -> Scan:
     return scan(
         model,
         (clean.images, clean.labels),
         (unseen.images, unseen.labels),
         classes=CLASSES,
-        settings=SETTINGS,
+        settings=settings,
         seed=0,
         on_progress=lambda share: None,
     )
@@ -58,9 +60,8 @@ def test_the_smallest_trigger_of_the_backdoors_target_is_found_and_works_on_othe
 def test_searches_share_batches_and_do_not_disturb_each_other(suspect, clean) -> None:
     wanted = one_target_each(CLASSES, torch.device("cpu"))[:1]
     told: list[int] = []
-    both = invert_patches(
-        suspect, clean.images, clean.labels, wanted.repeat(2, 1), settings=SETTINGS, seed=0, on_searched=told.append
-    )
+    inversion = PatchInversion(suspect, clean.images, clean.labels, wanted.repeat(2, 1), settings=SETTINGS, seed=0)
+    both = inversion.search(SETTINGS.steps, on_searched=told.append)
     assert told == [2]
     assert not torch.equal(both[0].mask, both[1].mask)  # other starts, other images
     assert both[0].mask[0, -5:, -5:].sum() > 0.5 * both[0].mask.sum()
@@ -94,6 +95,18 @@ def test_the_scan_singles_out_the_true_target_and_no_class_of_an_honest_model(su
     assert proxies[0].success_rate > 0.9
     assert not any(torch.equal(proxies[0].mask, trigger.mask) for trigger in found.unlearned)
     assert run_scan(honest, clean, unseen).suspicions == ()
+
+
+def test_patches_that_shrink_slowly_are_searched_longer_before_nothing_is_found(suspect, honest, clean, unseen) -> None:
+    brief = replace(SETTINGS, steps=SHORT_SEARCH)
+    wanted = one_target_each(CLASSES, torch.device("cpu"))
+    at_first = invert_patches(suspect, clean.images, clean.labels, wanted, settings=brief, seed=0)
+    assert max(anomaly_indices([patch.size for patch in at_first])) < ANOMALY_THRESHOLD
+    found = run_scan(suspect, clean, unseen, brief)
+    assert only(found.suspicions).trigger.target_class == 0
+    assert found.settings.steps == 2 * brief.steps
+    assert run_scan(suspect, clean, unseen).settings.steps == SETTINGS.steps
+    assert run_scan(honest, clean, unseen).settings.steps == 2 * SETTINGS.steps
 
 
 class Obeys(nn.Module):
@@ -189,7 +202,7 @@ def test_a_pattern_the_path_does_not_clear_is_followed_only_when_it_is_blatant()
         Suspicion(trigger=trigger, index=5.0, unlearned=(), proxies=(trigger,), blatant=blatant)
         for blatant in (True, False)
     )
-    found = Scan(patches=(), indices=(), suspicions=suspicions)
+    found = Scan(patches=(), indices=(), suspicions=suspicions, settings=SETTINGS)
     assert found.followed([True, True]) == (0, 1)
     assert found.followed([False, False]) == (0,)
 
