@@ -94,7 +94,8 @@ def scan(
     """Scan ``suspect`` (eval mode). ``fit`` and ``selection`` are (images, labels); classes are those of the model.
 
     Patches are searched for every target class and for the all-to-all attack of the literature (class k becomes k + 1);
-    then waves and warps. Where nothing stands out, patches are searched twice as long.
+    then waves and warps. Where nothing stands out, patches are searched twice as long; a find of that second look must
+    be clearer than the natural weakness that many models have.
     """
     looks = _Looks(suspect, fit, selection, settings, seed)
     searches = _PatchSearches(looks, classes)
@@ -107,8 +108,10 @@ def scan(
     suspicions += looks.at_warps(classes, known)
     if all(suspicion.index < ANOMALY_THRESHOLD for suspicion in suspicions):
         # on some networks masks shrink slowly: before it is said that nothing was found, they get as long again
-        found = searches.go_on(settings.steps, on_progress=lambda share: on_progress(0.7 + 0.3 * share))
-        suspicions = [*found.suspicions]
+        again = searches.go_on(settings.steps, on_progress=lambda share: on_progress(0.7 + 0.3 * share))
+        undoubted = [suspicion for suspicion in again.suspicions if suspicion.index >= DOUBTFUL_INDEX]
+        if undoubted:
+            found, suspicions = again, undoubted
     on_progress(1.0)
     return replace(found, suspicions=_without_doubtful(suspicions))
 

@@ -106,7 +106,7 @@ def test_patches_that_shrink_slowly_are_searched_longer_before_nothing_is_found(
     assert only(found.suspicions).trigger.target_class == 0
     assert found.settings.steps == 2 * brief.steps
     assert run_scan(suspect, clean, unseen).settings.steps == SETTINGS.steps
-    assert run_scan(honest, clean, unseen).settings.steps == 2 * SETTINGS.steps
+    assert run_scan(honest, clean, unseen).settings.steps == SETTINGS.steps, "nothing came of its second look"
 
 
 class Obeys(nn.Module):
