@@ -215,10 +215,13 @@ def kept() -> dict[Cell, dict[str, Any]]:
 
 
 def write(cells: dict[Cell, dict[str, Any]]) -> None:
-    """All cells, sorted, so that a new one is one new line."""
+    """All cells, sorted, so that a new one is one new line; five decimals are more than 5,000 images can tell."""
     RESULTS.mkdir(exist_ok=True)
     order = sorted(cells, key=lambda cell: (cell.data_set, cell.method, cell.suspect, cell.seed, cell.images))
-    CELLS.write_text("".join(json.dumps(cells[cell], sort_keys=True) + "\n" for cell in order))
+    rounded = (
+        json.loads(json.dumps(cells[cell]), parse_float=lambda figure: round(float(figure), 5)) for cell in order
+    )
+    CELLS.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in rounded))
 
 
 def main() -> None:

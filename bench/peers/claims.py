@@ -44,8 +44,15 @@ CLAIMS = (
     Claim(
         method="I-BAU",
         figures="this very checkpoint, 5,000 images, one round: 84.9/97.6 -> 83.1/9.4",
-        source="the repository of I-BAU",
+        source="the repository of I-BAU (original pixels; here JPEG, on which the checkpoint is 7 points worse)",
         suspect="ibau-badnets",
+        images=2500,
+    ),
+    Claim(
+        method="I-BAU",
+        figures="the other checkpoint there, for which no figure is given",
+        source="the repository of I-BAU",
+        suspect="ibau-trojan",
         images=2500,
     ),
     Claim(
