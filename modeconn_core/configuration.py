@@ -8,16 +8,28 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from modeconn_core.analysis_result import AnalysisPoint
 from modeconn_core.curve import CurveKind, ModePath
 from modeconn_core.device import DeviceChoice
 from modeconn_core.inversion import InversionSettings
 from modeconn_core.metrics import Interval
+from modeconn_core.plane import LossPlane
 from modeconn_core.selection import Criteria
 from modeconn_core.sweep import CurvePoint
 from modeconn_core.triggers import TriggerKind
 
 EndKind = Literal["permuted", "fine_tuned"]
-Stage = Literal["validating", "scanning", "preparing_ends", "fitting_path", "sweeping", "selecting", "exporting"]
+Tampering = Literal["backdoor", "error_injection"]
+Stage = Literal[
+    "validating",
+    "scanning",
+    "preparing_ends",
+    "fitting_path",
+    "fitting_robust_path",
+    "sweeping",
+    "selecting",
+    "exporting",
+]
 
 # share of a repair that each stage takes, mean of the cells in bench/results; only the progress bar depends on it
 STAGE_SHARES: dict[Stage, float] = {
@@ -38,7 +50,9 @@ class RepairConfig:
     steps: batches of the fit; rate: SGD's step size for the bends; None lets the number of images decide. mirror:
     whether classes are mirror-invariant. held_out: share of the clean images kept from the fit; two in five of them
     choose t, the others are reported on. select_with_triggered: choose t by the measured attack success of half of the
-    triggered images; the other half is reported on.
+    triggered images; the other half is reported on. tampering: what the suspect may have suffered; for injected errors
+    no trigger is looked for: t is chosen by accuracy and by what the other end disagrees with. plane: points along each
+    side of the loss plane, 0 for none.
     """
 
     seed: int = 0
@@ -52,6 +66,8 @@ class RepairConfig:
     max_accuracy_drop: float = 0.025
     max_attack_success_rate: float = 0.05
     select_with_triggered: bool = False
+    tampering: Tampering = "backdoor"
+    plane: int = 0
     device: DeviceChoice = "auto"
     inversion: InversionSettings = field(default_factory=InversionSettings)
 
@@ -66,6 +82,10 @@ class RepairConfig:
             raise ValueError("rate must be positive")
         if not 0 < self.held_out < 1:
             raise ValueError("held_out must lie between 0 and 1")
+        if self.tampering not in ("backdoor", "error_injection"):
+            raise ValueError(f"tampering must be 'backdoor' or 'error_injection', not {self.tampering!r}")
+        if self.plane and self.plane < 3:
+            raise ValueError("a loss plane needs at least 3 points along each side; 0 leaves it out")
         _ = self.criteria
 
     @property
@@ -81,7 +101,7 @@ class Progress:
     stage_fraction: float
     fraction: float
     numbers: dict[str, float]
-    point: CurvePoint | None = None
+    point: CurvePoint | AnalysisPoint | None = None
 
 
 OnProgress = Callable[[Progress], None]
@@ -138,7 +158,9 @@ class TriggerFinding:
 class RepairResult:
     """A repaired model and the evidence.
 
-    ``model`` is a plain module of the suspect's class, in eval mode, on the suspect's device.
+    ``model`` is a plain module of the suspect's class, in eval mode, on the suspect's device. alignment: what was done
+    to the channels of a given second model, in words; unaligned_curve: the path fitted without that, to compare with.
+    Both are None where no second model was given, and the curve where nothing could be aligned.
     """
 
     model: nn.Module
@@ -155,3 +177,6 @@ class RepairResult:
     second_end: str
     path: ModePath
     seconds: dict[str, float]
+    alignment: str | None = None
+    unaligned_curve: list[CurvePoint] | None = None
+    plane: LossPlane | None = None

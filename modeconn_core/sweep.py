@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -24,7 +25,7 @@ class CurvePoint:
 
     attack_success_rate: on the user's triggered images, None without any.
     proxy_success_rate: the most successful of the inverted triggers that the fit has not seen, None where the scan
-    found no candidate.
+    found no candidate. path: "unaligned" is the path to a given second model whose channels were left as they are.
     """
 
     t: float
@@ -35,6 +36,7 @@ class CurvePoint:
     proxy_success_rate: float | None
     clean_loss: float
     refined: bool
+    path: Literal["main", "unaligned"] = "main"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
