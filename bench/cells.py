@@ -39,7 +39,8 @@ HELD_OUT = 5000  # test images for the figures; the clean set comes out of the o
 CURVE_IMAGES = 2000  # of these, for the curve with the true trigger, which only the tables see
 CURVE = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # the first is the suspect itself
 OURS, TWO_SUSPECTS, FINE_TUNED_END = "ours", "MCR, two suspects", "MCR, fine-tuned end"
-METHODS = (OURS, *PEERS, TWO_SUSPECTS, FINE_TUNED_END)
+OURS_TWO_SUSPECTS = "ours, two suspects"
+METHODS = (OURS, OURS_TWO_SUSPECTS, *PEERS, TWO_SUSPECTS, FINE_TUNED_END)
 RELEARNING_IMAGES, RELEARNING_TRIGGERED, RELEARNING_BATCH = 250, 5, 50
 RELEARNING_EPOCHS, RELEARNING_RATE = 5, 0.01
 
@@ -101,9 +102,10 @@ def measure(cell: Cell, data: Path, threads: int) -> dict[str, Any]:
     suspect = copy.deepcopy(room.suspect.model)
     start = time.perf_counter()
     facts: dict[str, Any] = {}
-    if cell.method == OURS:
+    if cell.method in (OURS, OURS_TWO_SUSPECTS):
         config = RepairConfig(seed=cell.seed, mirror=room.clean.mirror)
-        result = repair(suspect, room.clean.images, room.clean.labels, config=config)
+        second = _second_suspect(cell, data) if cell.method == OURS_TWO_SUSPECTS else None
+        result = repair(suspect, room.clean.images, room.clean.labels, second_model=second, config=config)
         seconds = time.perf_counter() - start
         model = result.model
         facts = _about(result) | {"curve": _true_curve(result, room)}
@@ -124,12 +126,23 @@ def measure(cell: Cell, data: Path, threads: int) -> dict[str, Any]:
     }
 
 
+def _second_suspect(cell: Cell, data: Path) -> nn.Module:
+    """The same attack by another training run."""
+    return suspect_of(replace(cell, seed=cell.seed + 1), data).model
+
+
 def _about(result: RepairResult) -> dict[str, Any]:
-    return {
+    facts: dict[str, Any] = {
         "t": result.t,
         "flagged": [[finding.kind, finding.target_class] for finding in result.targets if finding.flagged],
         "stages": {stage: round(seconds, 2) for stage, seconds in result.seconds.items()},
     }
+    if result.unaligned_curve is not None:
+        coarse = [point for point in result.curve if not point.refined]
+        facts["alignment"] = result.alignment
+        facts["aligned_accuracy"] = [point.clean_accuracy for point in coarse]
+        facts["unaligned_accuracy"] = [point.clean_accuracy for point in result.unaligned_curve]
+    return facts
 
 
 def _true_curve(result: RepairResult, room: Room) -> list[list[float | None]]:
@@ -151,7 +164,7 @@ def _paper(cell: Cell, room: Room, data: Path) -> tuple[nn.Module, dict[str, Any
     """The paper's protocol; of its 31 values of t the one that suits it best, with the true trigger in sight."""
     start = time.perf_counter()
     if cell.method == TWO_SUSPECTS:
-        second = suspect_of(replace(cell, seed=cell.seed + 1), data).model
+        second = _second_suspect(cell, data)
     else:
         second = fine_tuned_end(room.suspect.model, room.clean)
     fitted = connect(room.suspect.model, second, room.clean)

@@ -5,7 +5,6 @@ python -m bench.tables
 
 from __future__ import annotations
 
-import io
 import math
 import statistics
 from collections.abc import Sequence
@@ -15,13 +14,12 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from PIL import Image
 
-from bench.cells import CLEAN, FINE_TUNED_END, METHODS, OURS, TWO_SUSPECTS, Cell, kept
+from bench.cells import CLEAN, FINE_TUNED_END, METHODS, OURS, OURS_TWO_SUSPECTS, TWO_SUSPECTS, Cell, kept
 from bench.data import CIFAR10
 from bench.others import OTHERS
 from bench.peers.claims import CLAIMS
-from bench.results import RESULTS, keep
+from bench.results import RESULTS, keep, keep_picture
 
 mpl.use("agg")
 
@@ -133,7 +131,7 @@ def fronts(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
                 (line, cells[ours])
                 for cell, line in cells.items()
                 if (cell.images, cell.method) == (images, method)
-                and method != OURS
+                and method not in (OURS, OURS_TWO_SUSPECTS)
                 and (ours := Cell(suspect=cell.suspect, seed=cell.seed, images=images, method=OURS)) in cells
             ]
             if not pairs:
@@ -250,6 +248,30 @@ def speed(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
     return rows
 
 
+def two_suspects(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
+    """Two suspects with one backdoor, trained apart: the path between them, aligned and not, beside that of one suspect."""
+    rows = []
+    for cell, line in cells.items():
+        if cell.method != OURS_TWO_SUSPECTS:
+            continue
+        one = cells.get(Cell(suspect=cell.suspect, seed=cell.seed, images=cell.images, method=OURS))
+        rows.append(
+            {
+                "suspects": f"{cell.suspect}, seeds {cell.seed} and {cell.seed + 1}",
+                "clean images": cell.images,
+                "before": _pair(line["before"]),
+                "after": _pair(line["after"]),
+                "t": line["t"],
+                "with one suspect": _pair(one["after"]) if one else "-",
+                "lowest accuracy on the path, aligned": f"{100 * min(line['aligned_accuracy']):.1f}",
+                "not aligned": f"{100 * min(line['unaligned_accuracy']):.1f}",
+                "alignment": line["alignment"],
+                "seconds": line["seconds"],
+            }
+        )
+    return rows
+
+
 def claims(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
     """What the rivals' authors report, beside what our form of them does on our suspects of the same kind."""
     return [
@@ -290,9 +312,7 @@ def draw(cells: dict[Cell, Line], images: int, file: Path) -> None:
     for axis in figure.axes[len(lines) :]:
         axis.set_visible(False)
     figure.axes[0].legend(fontsize="x-small")
-    drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=56)
-    Image.open(drawn).quantize(64).save(file, optimize=True)  # a few colours: half the bytes
+    keep_picture(figure, file, dpi=56)
 
 
 def main() -> None:
@@ -319,6 +339,7 @@ def main() -> None:
         ("blind_choice", blind_choice(cells)),
         ("scans", scans(cells, clean)),
         ("speed", speed(cells)),
+        ("two_suspects", two_suspects(cells)),
         ("claims", claims(everything)),
     ):
         if rows:
