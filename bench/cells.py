@@ -8,14 +8,11 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from itertools import product
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +21,7 @@ from torch import Tensor, nn
 
 from bench import others
 from bench.data import CIFAR10, DATA_SETS, Division, Images, divide, load
+from bench.ledger import Ledger
 from bench.peers import PEERS, Clean
 from bench.peers.mcr import connect, fine_tuned_end
 from bench.results import RESULTS, machine
@@ -34,7 +32,6 @@ from modeconn_core.batchnorm import Calibration
 from modeconn_core.curve import FlatParameters
 from modeconn_core.splits import split_clean
 
-CELLS = RESULTS / "cells.jsonl"
 HELD_OUT = 5000  # test images for the figures; the clean set comes out of the others
 CURVE_IMAGES = 2000  # of these, for the curve with the true trigger, which only the tables see
 CURVE = (0.0, 0.03, 0.06, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5)  # the first is the suspect itself
@@ -54,6 +51,9 @@ class Cell:
     images: int
     method: str
     data_set: str = CIFAR10.name
+
+
+LEDGER = Ledger(RESULTS / "cells.jsonl", Cell, ("data_set", "method", "suspect", "seed", "images"))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -219,24 +219,6 @@ def _relearned(model: nn.Module, room: Room) -> dict[str, float | None] | None:
     return room.figures(model, room.division.held_out[:CURVE_IMAGES])
 
 
-def kept() -> dict[Cell, dict[str, Any]]:
-    """All cells that were measured; where one was measured again, the last."""
-    if not CELLS.exists():
-        return {}
-    lines = [json.loads(line) for line in CELLS.read_text().splitlines()]
-    return {Cell(**{field.name: line[field.name] for field in fields(Cell)}): line for line in lines}
-
-
-def write(cells: dict[Cell, dict[str, Any]]) -> None:
-    """All cells, sorted, so that a new one is one new line; five decimals are more than 5,000 images can tell."""
-    RESULTS.mkdir(exist_ok=True)
-    order = sorted(cells, key=lambda cell: (cell.data_set, cell.method, cell.suspect, cell.seed, cell.images))
-    rounded = (
-        json.loads(json.dumps(cells[cell]), parse_float=lambda figure: round(float(figure), 5)) for cell in order
-    )
-    CELLS.write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in rounded))
-
-
 def main() -> None:
     """Measure the cells that are missing, in processes of one thread each."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -255,18 +237,7 @@ def main() -> None:
             arguments.seeds, arguments.methods, arguments.images, arguments.suspects
         )
     ]
-    missing = wanted if arguments.again else [cell for cell in wanted if cell not in kept()]
-    threads = max(1, len(os.sched_getaffinity(0)) // arguments.processes)
-    with ProcessPoolExecutor(arguments.processes, mp_context=get_context("spawn")) as pool:
-        running = {pool.submit(measure, cell, arguments.data, threads): cell for cell in missing}
-        for done, future in enumerate(as_completed(running), start=1):
-            cell, line = running[future], future.result()
-            write(kept() | {cell: line})
-            after = line["after"]
-            print(
-                f"{done}/{len(missing)} {cell}: {after['accuracy']:.4f}/{after['success']} in {line['seconds']} s",
-                flush=True,
-            )
+    LEDGER.measure(wanted, measure, arguments.data, processes=arguments.processes, again=arguments.again)
 
 
 if __name__ == "__main__":

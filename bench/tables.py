@@ -15,7 +15,7 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from bench.cells import CLEAN, FINE_TUNED_END, METHODS, OURS, OURS_TWO_SUSPECTS, TWO_SUSPECTS, Cell, kept
+from bench.cells import CLEAN, FINE_TUNED_END, LEDGER, METHODS, OURS, OURS_TWO_SUSPECTS, TWO_SUSPECTS, Cell
 from bench.data import CIFAR10
 from bench.others import OTHERS
 from bench.peers.claims import CLAIMS
@@ -249,7 +249,7 @@ def speed(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
 
 
 def two_suspects(cells: dict[Cell, Line]) -> list[dict[str, Any]]:
-    """Two suspects with one backdoor, trained apart: the path between them, aligned and not, beside that of one suspect."""
+    """Two suspects with one backdoor, trained apart: the path between them, aligned and not, beside one suspect's."""
     rows = []
     for cell, line in cells.items():
         if cell.method != OURS_TWO_SUSPECTS:
@@ -317,7 +317,7 @@ def draw(cells: dict[Cell, Line], images: int, file: Path) -> None:
 
 def main() -> None:
     """Every table that the measured cells allow."""
-    everything = kept()
+    everything = LEDGER.read()
     small = {cell: line for cell, line in everything.items() if cell.data_set == CIFAR10.name}
     clean = {cell: line for cell, line in small.items() if cell.suspect == CLEAN}
     cells = {cell: line for cell, line in small.items() if cell.suspect not in (CLEAN, *OTHERS)}
