@@ -5,61 +5,23 @@ criteria, as the service and a process that knows nothing of the service both fo
 """
 
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import psutil
-from rich.console import Console
+from local_service import ExampleFailed, console, exit_code, service
 from rich.table import Table
 
-from client import Client, Criteria, Job, ModeConnError, RepairSettings
+from client import Client, Criteria, Job, RepairSettings
 from client.command.follow import Follower
 from client.command.shared import per_cent
-from client.local import find_service
 
 HERE = Path(__file__).resolve().parent
 EXAMPLE = HERE / "cifar10"
 OUT = HERE.parent / "demo-out"
-START_SECONDS = 180
-STOP_SECONDS = 90
-console = Console()
-
-
-class DemoFailed(Exception):
-    """The demo cannot go on; the message says why."""
-
-
-@contextmanager
-def service(data: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """`modeconn serve` on a free port, stopped at the end whatever happened."""
-    with (OUT / "serve.log").open("wb") as log:
-        command = [sys.executable, "-m", "client.cli", "serve", "--data", str(data), "--port", "0"]
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
-    try:
-        deadline = time.monotonic() + START_SECONDS
-        with console.status("starting Postgres, Redis, the API and one worker"):
-            while not (data / "server.json").exists():
-                if server.poll() is not None or time.monotonic() > deadline:
-                    raise DemoFailed(f"The service did not start:\n{(OUT / 'serve.log').read_text()}")
-                time.sleep(0.1)
-        yield server
-    finally:
-        with console.status("stopping the service"):
-            server.terminate()
-            try:
-                server.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                server.kill()  # its guard stops the rest
-                server.wait()
 
 
 def settings_of(card: dict[str, Any]) -> RepairSettings:
@@ -89,7 +51,7 @@ def check(weights: Path) -> dict[str, Any]:
     command += [str(EXAMPLE / "heldout.zip"), str(EXAMPLE / "triggered.zip")]
     outcome = subprocess.run(command, capture_output=True, text=True)
     if outcome.returncode:
-        raise DemoFailed(f"The independent check of {weights.name} failed:\n{outcome.stderr}")
+        raise ExampleFailed(f"The independent check of {weights.name} failed:\n{outcome.stderr}")
     return json.loads(outcome.stdout)
 
 
@@ -98,20 +60,6 @@ def meets(before: dict[str, Any], after: dict[str, Any], criteria: Criteria) -> 
     drop = before["clean_accuracy"] - after["clean_accuracy"]
     within = after["attack_success_rate"] <= criteria.max_attack_success_rate
     return within and drop <= criteria.max_accuracy_drop + 1e-9
-
-
-def processes_of(data: Path) -> list[psutil.Process]:
-    """Running processes that have to do with this demo's data folder."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            words = [*process.cmdline(), *process.environ().values(), process.cwd()]
-            ended = process.status() == psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            continue
-        if process.pid != os.getpid() and not ended and any(str(data) in word for word in words):
-            found.append(process)
-    return found
 
 
 def show(before: dict[str, Any], after: dict[str, Any], job: Job, seconds: float) -> None:
@@ -130,24 +78,15 @@ def show(before: dict[str, Any], after: dict[str, Any], job: Job, seconds: float
 
 
 def run() -> bool:
-    """The whole demo. True when the repair met its criteria and nothing was left running."""
+    """The whole demo. True when the repair met its criteria."""
     card = json.loads((EXAMPLE / "card.json").read_text())
     settings = settings_of(card)
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir()
-    with tempfile.TemporaryDirectory(prefix="modeconn-demo-", ignore_cleanup_errors=True) as folder:
-        data = Path(folder)
-        try:
-            with service(data):
-                place = find_service(None, None, data)
-                started = time.monotonic()
-                with Client(place.url, place.key) as client:
-                    job = repair_example(client, settings)
-                seconds = time.monotonic() - started
-        finally:
-            if (data / "logs").exists():
-                shutil.copytree(data / "logs", OUT / "logs")
-        left = processes_of(data)
+    with service(OUT) as client:
+        started = time.monotonic()
+        job = repair_example(client, settings)
+        seconds = time.monotonic() - started
     with console.status("checking both models in a fresh process"):
         before, after = check(EXAMPLE / "suspect.safetensors"), check(OUT / "repaired.safetensors")
     assert job.result is not None
@@ -163,8 +102,6 @@ def run() -> bool:
     }
     (OUT / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     show(before, after, job, seconds)
-    for process in left:
-        console.print(f"[red]left running:[/] {process.pid} {process.name()}")
     own = f"{per_cent(job.result.before.clean_accuracy)} -> {per_cent(job.result.after.clean_accuracy)}"
     console.print(
         f"the service, on the clean images it kept for its report: {verdict(job.result.criteria_met)} ({own})",
@@ -172,7 +109,7 @@ def run() -> bool:
     )
     console.print(f"the fresh process, on images the service never saw: {verdict(met)}")
     console.print(f"See {OUT}", highlight=False, soft_wrap=True)
-    return met and job.result.criteria_met and not left
+    return met and job.result.criteria_met
 
 
 def verdict(met: bool) -> str:
@@ -180,18 +117,5 @@ def verdict(met: bool) -> str:
     return "[green]criteria met[/]" if met else "[red]criteria NOT met[/]"
 
 
-def main() -> int:
-    """Exit code of the demo."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return 0 if run() else 1
-    except (DemoFailed, ModeConnError) as error:
-        console.print(f"[red]error:[/] {error}", highlight=False)
-        return 1
-    except KeyboardInterrupt:
-        console.print("stopped")
-        return 130
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(run))
