@@ -5,12 +5,15 @@ from modeconn_core.curve import ModePath
 from modeconn_core.errors import RepairStopped
 from modeconn_core.materialise import materialise
 from modeconn_core.repair import repair
+from modeconn_core.robustness import ImageBox, PgdSettings
 from modeconn_core.sweep import CurvePoint
 
 __all__ = [
     "CurvePoint",
     "Figures",
+    "ImageBox",
     "ModePath",
+    "PgdSettings",
     "Progress",
     "RepairConfig",
     "RepairResult",
