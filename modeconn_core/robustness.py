@@ -102,9 +102,9 @@ def pgd(
 ) -> Tensor:
     """Images near ``x_NCHW`` (normalised, like what is given back) on which ``module`` is as wrong as PGD can make it.
 
-    Ascends the cross-entropy of the true labels inside the ball and the box [0, 1] (Madry et al. 2018, arXiv 1706.06083,
-    section 2.1). ``module`` is in eval mode and not changed. ``generator`` is on the CPU: the same start everywhere.
-    Raises ValueError where the images do not come from [0, 1].
+    Ascends the cross-entropy of the true labels inside the ball and the box [0, 1] (Madry et al. 2018, arXiv
+    1706.06083, section 2.1). ``module`` is in eval mode and not changed. ``generator`` is on the CPU: the same start
+    everywhere. Raises ValueError where the images do not come from [0, 1].
     """
     unit_NCHW = box.to_unit(x_NCHW)
     if settings.epsilon == 0:
