@@ -20,6 +20,7 @@ from modeconn_core.endpoints import Endpoint, second_end
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fine_tune
 from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
 from modeconn_core.monitor import Monitor
+from modeconn_core.plane import LossPlane, measure_plane
 from modeconn_core.scan import Scan, findings, scan
 from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, lenience, weigh
 from modeconn_core.splits import split_clean
@@ -66,7 +67,8 @@ def repair(
     end = job.second_end(second_model)
     sweep, unaligned = job.fit(end, found)
     chosen = job.sweep_and_choose(sweep, unaligned, found)
-    return job.result(sweep, end, found, chosen)
+    plane = job.plane(sweep, chosen)
+    return job.result(sweep, end, found, chosen, plane)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -304,7 +306,24 @@ class _Repair:
             proxies=proxies,
         )
 
-    def result(self, sweep: Sweep, end: Endpoint, found: Scan, chosen: _Chosen) -> RepairResult:
+    def plane(self, sweep: Sweep, chosen: _Chosen) -> LossPlane | None:
+        """What the plane of the path looks like, where that was asked for."""
+        if not self.config.plane:
+            return None
+        plane = measure_plane(
+            sweep,
+            points=self.config.plane,
+            chosen_t=chosen.choice.t,
+            proxies=chosen.proxies,
+            on_point=self.monitor.report,
+        )
+        if plane is None:
+            self.warnings.append("There is no loss plane: the bend lies on the straight line between the ends.")
+        return plane
+
+    def result(
+        self, sweep: Sweep, end: Endpoint, found: Scan, chosen: _Chosen, plane: LossPlane | None
+    ) -> RepairResult:
         """Build the repaired model and measure it, and the suspect, on images that nothing has seen yet."""
         choice = chosen.choice
         repaired = module_at(sweep, choice.t, self.suspect)
@@ -343,6 +362,7 @@ class _Repair:
             seconds=self.monitor.seconds,
             alignment=end.alignment,
             unaligned_curve=chosen.unaligned_curve,
+            plane=plane,
         )
 
 
