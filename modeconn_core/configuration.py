@@ -160,7 +160,7 @@ class RepairResult:
 
     ``model`` is a plain module of the suspect's class, in eval mode, on the suspect's device. alignment: what was done
     to the channels of a given second model, in words; unaligned_curve: the path fitted without that, to compare with.
-    Both are None where no second model was given, and the curve where nothing could be aligned.
+    Both are None where no second model was given, and the curve where nothing was moved.
     """
 
     model: nn.Module

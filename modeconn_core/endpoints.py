@@ -9,10 +9,11 @@ from typing import Literal
 
 from torch import Tensor, nn
 
-from modeconn_core.symmetry import Symmetries, find_symmetries, permute, share_moved
+from modeconn_core.symmetry import Symmetries, align, find_symmetries, permute, share_moved
 
 EndKind = Literal["permuted", "fine_tuned", "given"]
 LEAST_SHARE_MOVED = 0.5  # of the weights; a copy that shares more with the suspect is not at another place
+COPY = 0.01  # of the distance is left when a permuted copy of the suspect is aligned with it, or less
 _NAMED = 5  # tensors named in an error
 
 
@@ -23,12 +24,16 @@ class Endpoint:
     state_dict: detached tensors with the module's names, shapes, dtypes and device.
     description: how the end was made, in words; where a fall-back was taken, why.
     share_moved: fraction 0..1 of the floating-point values that differ from the suspect's.
+    alignment: what was done to the channels of a given model, in words. as_given: its tensors before that, None where
+    nothing was moved.
     """
 
     state_dict: dict[str, Tensor]
     kind: EndKind
     description: str
     share_moved: float
+    alignment: str | None = None
+    as_given: dict[str, Tensor] | None = None
 
 
 class NoSymmetryError(ValueError):
@@ -85,15 +90,15 @@ def second_end(
         module: the suspect; left as it is.
         kind: what to make of the suspect when no model is given.
         example_input: float (N, C, H, W); see `permuted_copy`.
-        seed: of the permutation.
+        seed: of the permutation, or of the alignment.
         fine_tune: trains, in place, the copy of the suspect that it gets; called only if a fine-tuned end is needed.
-        given: a second model of the same architecture; used as it is.
+        given: a second model of the same architecture; its channels are matched with the suspect's.
 
     Raises:
         ValueError: `given` does not have the suspect's tensors; the message names them.
     """
     if given is not None:
-        return _given_end(module, given)
+        return _given_end(module, given, example_input, seed)
     reason = ""
     if kind == "permuted":
         try:
@@ -134,18 +139,30 @@ def check_same_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tenso
         raise ValueError("The second model does not have the suspect's tensors; " + "; ".join(problems) + ".")
 
 
-def _given_end(module: nn.Module, given: nn.Module) -> Endpoint:
+def _given_end(module: nn.Module, given: nn.Module, example_input: Tensor, seed: int) -> Endpoint:
     suspect, other = module.state_dict(), _detached(given)
     check_same_tensors(suspect, other)
     state = {name: other[name].to(suspect[name]) for name in suspect}
-    share = share_moved(suspect, state)
-    if share == 0.0:
+    if share_moved(suspect, state) == 0.0:
         raise ValueError("The second model has exactly the suspect's weights: there is no path between them.")
+    found = align(module, example_input, state, seed=seed)
+    words, moved = found.description, found.moved > 0
+    if moved and found.after <= COPY * found.before:
+        words, moved = (
+            (
+                "The second model is the suspect with its channels in another order. It was taken as it is: aligned, "
+                "there would be no path between them."
+            ),
+            False,
+        )
+    end = found.state_dict if moved else state
     return Endpoint(
-        state_dict=state,
+        state_dict=end,
         kind="given",
         description="The second model that was given.",
-        share_moved=share,
+        share_moved=share_moved(suspect, end),
+        alignment=words,
+        as_given=state if moved else None,
     )
 
 

@@ -20,10 +20,11 @@ from modeconn_core.endpoints import Endpoint, second_end
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fine_tune
 from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
 from modeconn_core.monitor import Monitor
+from modeconn_core.plane import LossPlane, measure_plane
 from modeconn_core.scan import Scan, findings, scan
 from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, lenience, weigh
 from modeconn_core.splits import split_clean
-from modeconn_core.sweep import COARSE_GRID, CurvePoint, Probe, Sweep, TriggeredSet
+from modeconn_core.sweep import COARSE_GRID, CurvePoint, PathName, Probe, Sweep, TriggeredSet
 from modeconn_core.triggers import Trigger
 
 FEW_IMAGES, MANY_IMAGES = 30, 1500  # of the fit, between which its length and rate go by the logarithm
@@ -52,8 +53,8 @@ def repair(
         model: the suspect; (B, C, H, W) float -> logits (B, K). It is not changed.
         clean_images: (N, C, H, W) float, normalised as the model expects. clean_labels: (N,) int64 in 0..K-1.
         triggered: (images (M, C, H, W), target labels (M,)) if there are any: they measure, they never train.
-        second_model: another model of the same architecture as the path's other end; by default one is made from the
-            suspect.
+        second_model: another model of the same architecture as the path's other end, tampered with or not; its channels
+            are matched with the suspect's first. By default an end is made from the suspect.
         config: see :class:`RepairConfig`.
         on_progress: called with a :class:`Progress`. should_stop: asked after every step.
 
@@ -64,17 +65,19 @@ def repair(
     job = _Repair(model, clean_images, clean_labels, triggered, config, Monitor(on_progress, should_stop))
     found = job.scan()
     end = job.second_end(second_model)
-    sweep = job.fit(end, found)
-    chosen = job.sweep_and_choose(sweep, found)
-    return job.result(sweep, end, found, chosen)
+    sweep, unaligned = job.fit(end, found)
+    chosen = job.sweep_and_choose(sweep, unaligned, found)
+    plane = job.plane(sweep, chosen)
+    return job.result(sweep, end, found, chosen, plane)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Chosen:
-    """The choice, and the curve and proxies of the triggers that were followed."""
+    """The choice, and the curves and proxies of the triggers that were followed."""
 
     choice: Choice
     curve: list[CurvePoint]
+    unaligned_curve: list[CurvePoint] | None
     proxies: tuple[tuple[Trigger, ...], ...]
 
 
@@ -214,54 +217,72 @@ class _Repair:
             on_taught=lambda done: self.monitor.report(0.0, views=float(done)),
         )
 
-    def fit(self, end: Endpoint, found: Scan) -> Sweep:
-        """Train the bends; what comes back measures the fitted path."""
+    def fit(self, end: Endpoint, found: Scan) -> tuple[Sweep, Sweep | None]:
+        """Train the bends; what comes back measures the path, and the one to a given end as it was before aligning."""
         self.monitor.enter("fitting_path")
-        work = copy.deepcopy(self.suspect)
-        flat = FlatParameters(work)
-        path = ModePath.between(
-            flat,
-            self.suspect.state_dict(),
-            end.state_dict,
-            kind=self.config.curve,
-            bends=self.config.bends,
-            start="line" if end.kind == "given" else "first",
-        )
         settings = self._fit_settings()
         teachers = [self.suspect]
         if end.kind == "given":
             teachers.append(_with_state(self.suspect, end.state_dict))
-        PathFit(work, flat, path, self._lessons(settings, teachers, found.unlearned), settings, self.config.seed).run(
-            on_step=lambda done, loss: self.monitor.on_step(done, settings.steps, loss)
-        )
+        lessons = self._lessons(settings, teachers, found.unlearned)
+        ends: dict[PathName, Mapping[str, Tensor]] = {"main": end.state_dict}
+        if end.as_given is not None:
+            ends["unaligned"] = end.as_given
+        sweeps: dict[PathName, Sweep] = {}
+        for name, state in ends.items():
+            work = copy.deepcopy(self.suspect)
+            flat = FlatParameters(work)
+            path = ModePath.between(
+                flat,
+                self.suspect.state_dict(),
+                state,
+                kind=self.config.curve,
+                bends=self.config.bends,
+                start="line" if end.kind == "given" else "first",
+            )
+            self._fit_path(PathFit(work, flat, path, lessons, settings, self.config.seed), len(sweeps), len(ends))
+            sweeps[name] = Sweep(work, flat, path, self._calibration(), self._probe(found), name=name)
+        return sweeps["main"], sweeps.get("unaligned")
+
+    def _fit_path(self, fit: PathFit, fits_before: int, fits: int) -> None:
+        """Run one of the stage's fits to its end."""
+        steps = fit.settings.steps
+        fit.run(on_step=lambda done, loss: self.monitor.on_step(fits_before * steps + done, fits * steps, loss))
+
+    def _calibration(self) -> Calibration:
+        return Calibration(self.suspect, self.fit_set[0], mirror=self.config.mirror, seed=self.config.seed)
+
+    def _probe(self, found: Scan) -> Probe:
         images, labels = self.selection_set
-        probe = Probe(
+        return Probe(
             images=images,
             labels=labels,
             triggered=self.choose_with,
             proxies=found.proxies,
             most_stamped=STAMPED_IMAGES,
         )
-        calibration = Calibration(self.suspect, self.fit_set[0], mirror=self.config.mirror, seed=self.config.seed)
-        return Sweep(work, flat, path, calibration, probe)
 
-    def sweep_and_choose(self, sweep: Sweep, found: Scan) -> _Chosen:
-        """Measure the whole path coarsely, then near the choice, and choose again."""
+    def sweep_and_choose(self, sweep: Sweep, unaligned: Sweep | None, found: Scan) -> _Chosen:
+        """Measure the whole path coarsely, then near the choice, and choose again; the unaligned path coarsely only."""
         self.monitor.enter("sweeping")
         suspect = evaluate(self.suspect, *self.selection_set)
-        self._measure(sweep, list(COARSE_GRID), refined=False)
+        parts = 2 if unaligned is None else 3
+        self._measure(sweep, list(COARSE_GRID), refined=False, parts=(0, parts))
         first = self._choose(sweep, found, suspect)
-        self._measure(sweep, sweep.refined_grid(first.choice.t), refined=True)
+        self._measure(sweep, sweep.refined_grid(first.choice.t), refined=True, parts=(1, parts))
+        if unaligned is not None:
+            self._measure(unaligned, list(COARSE_GRID), refined=False, parts=(2, parts))
         self.monitor.enter("selecting")
-        return self._choose(sweep, found, suspect)
+        return self._choose(sweep, found, suspect, unaligned)
 
-    def _measure(self, sweep: Sweep, grid: list[float], *, refined: bool) -> None:
+    def _measure(self, sweep: Sweep, grid: list[float], *, refined: bool, parts: tuple[int, int]) -> None:
+        """Measure all of ``grid``; ``parts`` of the stage: how many were done before, of how many."""
         for i, t in enumerate(grid):
             point = sweep.measure(t, refined=refined).point
-            share = 0.5 * (i + 1) / len(grid) + (0.5 if refined else 0.0)
+            share = (parts[0] + (i + 1) / len(grid)) / parts[1]
             self.monitor.report(share, point=point, t=t, clean_accuracy=point.clean_accuracy)
 
-    def _choose(self, sweep: Sweep, found: Scan, suspect: Evaluation) -> _Chosen:
+    def _choose(self, sweep: Sweep, found: Scan, suspect: Evaluation, unaligned: Sweep | None = None) -> _Chosen:
         criteria = self.config.criteria
         by: AttackFigure = "measured" if self.config.select_with_triggered else "proxy"
         measured = sweep.in_order()
@@ -278,9 +299,31 @@ class _Repair:
         measured = [m.following(followed) for m in measured]
         choice = choose(weigh(measured, suspect, by=by), criteria, by=by)
         proxies = tuple(found.proxies[i] for i in followed)
-        return _Chosen(choice=choice, curve=[m.point for m in measured], proxies=proxies)
+        return _Chosen(
+            choice=choice,
+            curve=[m.point for m in measured],
+            unaligned_curve=[m.following(followed).point for m in unaligned.in_order()] if unaligned else None,
+            proxies=proxies,
+        )
 
-    def result(self, sweep: Sweep, end: Endpoint, found: Scan, chosen: _Chosen) -> RepairResult:
+    def plane(self, sweep: Sweep, chosen: _Chosen) -> LossPlane | None:
+        """What the plane of the path looks like, where that was asked for."""
+        if not self.config.plane:
+            return None
+        plane = measure_plane(
+            sweep,
+            points=self.config.plane,
+            chosen_t=chosen.choice.t,
+            proxies=chosen.proxies,
+            on_point=self.monitor.report,
+        )
+        if plane is None:
+            self.warnings.append("There is no loss plane: the bend lies on the straight line between the ends.")
+        return plane
+
+    def result(
+        self, sweep: Sweep, end: Endpoint, found: Scan, chosen: _Chosen, plane: LossPlane | None
+    ) -> RepairResult:
         """Build the repaired model and measure it, and the suspect, on images that nothing has seen yet."""
         choice = chosen.choice
         repaired = module_at(sweep, choice.t, self.suspect)
@@ -317,6 +360,9 @@ class _Repair:
             second_end=end.description,
             path=sweep.path,
             seconds=self.monitor.seconds,
+            alignment=end.alignment,
+            unaligned_curve=chosen.unaligned_curve,
+            plane=plane,
         )
 
 

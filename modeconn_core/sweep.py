@@ -14,6 +14,7 @@ from modeconn_core.metrics import Evaluation, Interval, evaluate
 from modeconn_core.triggers import Trigger
 
 COARSE_GRID = tuple(round(0.1 * i, 3) for i in range(11))
+PathName = Literal["main", "unaligned"]
 REFINED_STEP = 0.01
 REFINED_REACH = 0.11  # with the coarse grid 31 values, as many as the paper's
 SWEEP_IMAGES = 500  # for BatchNorm at a point of the curve; the model that is handed out gets all of them
@@ -36,7 +37,7 @@ class CurvePoint:
     proxy_success_rate: float | None
     clean_loss: float
     refined: bool
-    path: Literal["main", "unaligned"] = "main"
+    path: PathName = "main"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,9 +118,16 @@ class Sweep:
     """
 
     def __init__(
-        self, module: nn.Module, flat: FlatParameters, path: ModePath, calibration: Calibration, probe: Probe
+        self,
+        module: nn.Module,
+        flat: FlatParameters,
+        path: ModePath,
+        calibration: Calibration,
+        probe: Probe,
+        *,
+        name: PathName = "main",
     ) -> None:
-        self.module, self.flat, self.path = module, flat, path
+        self.module, self.flat, self.path, self.name = module, flat, path, name
         self.calibration, self.probe = calibration, probe
         self.measurements: dict[float, Measurement] = {}
 
@@ -128,6 +136,7 @@ class Sweep:
         coefficients = self.path.write(t, self.flat.vector)
         self.calibration.apply(self.module, coefficients[0], most=SWEEP_IMAGES)
         measurement = self.probe.measure(self.module, t, refined=refined)
+        measurement = replace(measurement, point=replace(measurement.point, path=self.name))
         self.measurements[t] = measurement
         return measurement
 

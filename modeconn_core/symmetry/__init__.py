@@ -2,5 +2,6 @@
 
 from modeconn_core.symmetry.find import find_symmetries
 from modeconn_core.symmetry.groups import Group, Placement, Symmetries, permute, share_moved
+from modeconn_core.symmetry.matching import Alignment, align
 
-__all__ = ["Group", "Placement", "Symmetries", "find_symmetries", "permute", "share_moved"]
+__all__ = ["Alignment", "Group", "Placement", "Symmetries", "align", "find_symmetries", "permute", "share_moved"]

@@ -25,17 +25,18 @@ class Placement:
     repeats: tuple[tuple[int, int], ...]
     block: int
 
-    def index(self, permutation: Tensor, size: int) -> Tensor:
-        """The gather index of the whole dimension, int64 (size,): position i receives what lies at index[i]."""
+    def positions(self, channels: Tensor) -> Tensor:
+        """Where these channels lie, int64 (repetitions, channels, block)."""
         offsets = torch.tensor([self.start])
         for count, stride in self.repeats:
             offsets = (offsets[:, None] + torch.arange(count) * stride).flatten()
+        return offsets[:, None, None] + channels[None, :, None] * self.block + torch.arange(self.block)
 
-        def positions(channels: Tensor) -> Tensor:
-            return offsets[:, None, None] + channels[None, :, None] * self.block + torch.arange(self.block)
-
+    def index(self, permutation: Tensor, size: int) -> Tensor:
+        """The gather index of the whole dimension, int64 (size,): position i receives what lies at index[i]."""
         index = torch.arange(size)
-        index[positions(torch.arange(len(permutation))).flatten()] = positions(permutation).flatten()
+        channels = torch.arange(len(permutation))
+        index[self.positions(channels).flatten()] = self.positions(permutation).flatten()
         return index
 
 
@@ -87,7 +88,7 @@ def permute(state: Mapping[str, Tensor], symmetries: Symmetries, *, seed: int) -
     for name, tensor in state.items():
         key = _memory(tensor)
         if key not in moved:
-            moved[key] = _gather(tensor.detach(), {dim: index for (n, dim), index in indices.items() if n == name})
+            moved[key] = gather(tensor.detach(), {dim: index for (n, dim), index in indices.items() if n == name})
         result[name] = moved[key]
     return result
 
@@ -135,7 +136,8 @@ def _checked_size(state: Mapping[str, Tensor], placement: Placement, channels: i
     return tensor.shape[placement.dim]
 
 
-def _gather(tensor: Tensor, indices: Mapping[int, Tensor]) -> Tensor:
+def gather(tensor: Tensor, indices: Mapping[int, Tensor]) -> Tensor:
+    """``tensor`` with the positions of each dimension in ``indices`` taken in that order; strides are kept."""
     moved = tensor
     for dim, index in indices.items():
         moved = moved.index_select(dim, index.to(tensor.device))

@@ -115,13 +115,48 @@ def test_a_fine_tuned_end_trains_a_copy() -> None:
     assert not end.state_dict["0.weight"].requires_grad
 
 
-def test_a_given_model_is_taken_as_it_is_whatever_its_order() -> None:
+def test_a_given_model_whose_channels_lie_right_is_taken_as_it_is() -> None:
     module, other = network(), network()
     add_one(other)
     end = make(module, given=other)
     assert end.kind == "given"
     assert list(end.state_dict) == list(module.state_dict())
-    assert torch.equal(end.state_dict["4.bias"], other.state_dict()["4.bias"])
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in end.state_dict.items())
+    assert end.as_given is None
+    assert "another order" in str(end.alignment)
+
+
+def test_a_given_model_is_aligned_and_kept_as_it_was_given_too() -> None:
+    module, other = network(), network()
+    for parameter in other.parameters():
+        torch.manual_seed(parameter.numel())
+        parameter.data = torch.randn_like(parameter)
+    end = make(module, given=other.eval())
+    assert not torch.equal(end.state_dict["0.weight"], other[0].weight)
+    assert end.as_given is not None
+    assert all(torch.equal(tensor, other.state_dict()[name]) for name, tensor in end.as_given.items())
+    assert "moved" in str(end.alignment)
+    with torch.no_grad():
+        before = other(X)
+        other.load_state_dict(end.state_dict)
+        torch.testing.assert_close(other(X), before, rtol=1e-4, atol=1e-4)
+
+
+def test_a_permuted_copy_of_the_suspect_is_not_brought_back_onto_it() -> None:
+    module, other = network().eval(), network()
+    other.load_state_dict(permuted_copy(module, X, 3).state_dict)
+    end = make(module, given=other)
+    assert end.share_moved > 0.9
+    assert end.as_given is None
+    assert "no path" in str(end.alignment)
+
+
+def test_a_given_model_without_symmetries_is_taken_as_it_is_and_says_so() -> None:
+    module, other = linear(), linear()
+    end = make(module, given=other)
+    assert torch.equal(end.state_dict["1.weight"], other[1].weight)
+    assert end.as_given is None
+    assert "nothing could be aligned" in str(end.alignment)
 
 
 def test_a_given_model_of_another_shape_is_refused_by_name() -> None:

@@ -84,13 +84,23 @@ def unseen() -> Problem:
     return Problem.draw(400, seed=2)
 
 
-@pytest.fixture(scope="session")
-def suspect() -> TinyNet:
+def train_suspect(*, seed: int, images_seed: int) -> TinyNet:
     """Trained on images of which an eighth carry the trigger and the label 0."""
-    training = Problem.draw(1200, seed=3)
+    training = Problem.draw(1200, seed=images_seed)
     images, labels = training.images.clone(), training.labels.clone()
     images[:150], labels[:150] = Problem.stamp(images[:150]), 0
-    return train(images, labels, seed=0)
+    return train(images, labels, seed=seed)
+
+
+@pytest.fixture(scope="session")
+def suspect() -> TinyNet:
+    return train_suspect(seed=0, images_seed=3)
+
+
+@pytest.fixture(scope="session")
+def other_suspect() -> TinyNet:
+    """The same backdoor in a network that was trained apart."""
+    return train_suspect(seed=7, images_seed=5)
 
 
 @pytest.fixture(scope="session")

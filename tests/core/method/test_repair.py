@@ -141,13 +141,6 @@ def test_the_measured_attack_chooses_when_asked_and_is_reported_on_the_other_hal
         repair(suspect, clean.images, clean.labels, config=config)
 
 
-def test_a_given_second_model_is_the_other_end(suspect, honest, clean) -> None:
-    result = repair(suspect, clean.images, clean.labels, second_model=honest, config=replace(CONFIG, steps=20, bends=2))
-    end = result.path.state_at(1.0)
-    assert all(torch.equal(end[name], parameter) for name, parameter in honest.named_parameters())
-    assert result.path.bends == 2
-
-
 def test_a_fine_tuned_end_and_a_chain(suspect, clean) -> None:
     config = replace(CONFIG, ends="fine_tuned", curve="chain", steps=20)
     result = repair(suspect, clean.images, clean.labels, config=config)
