@@ -88,22 +88,30 @@ class Calibration:
 
         most: images to be used, all by default. exact: in the module's own precision.
         """
+        if self._own:
+            reestimate(module, self._some(most), exact=exact)
+            self.correct(module, share, most=most, exact=exact)
+        module.eval()
+
+    @torch.no_grad()
+    def correct(self, module: nn.Module, share: float, *, most: int | None = None, exact: bool = False) -> None:
+        """Take off ``share`` of the error that statistics make which were re-estimated on the same images."""
         if not self._own:
-            module.eval()
             return
-        images = self._images
-        if most is not None and len(images) > most:
-            images = images[:: len(images) // most].contiguous(memory_format=torch.channels_last)
         if (most, exact) not in self._seen:
             trial = copy.deepcopy(self._suspect)
-            reestimate(trial, images, exact=exact)
+            reestimate(trial, self._some(most), exact=exact)
             self._seen[most, exact] = statistics(trial)
-        reestimate(module, images, exact=exact)
-        with torch.no_grad():
-            for layer, own, seen in zip(batchnorm_layers(module), self._own, self._seen[most, exact], strict=True):
-                mean, variance = layer.running_mean, layer.running_var
-                assert mean is not None
-                assert variance is not None
-                mean.add_(own[0] - seen[0], alpha=share)
-                ratio = (own[1].clamp_min(TINY) / seen[1].clamp_min(TINY)).clamp(1 / MOST_RATIO, MOST_RATIO)
-                variance.mul_(ratio.pow(share))
+        for layer, own, seen in zip(batchnorm_layers(module), self._own, self._seen[most, exact], strict=True):
+            mean, variance = layer.running_mean, layer.running_var
+            assert mean is not None
+            assert variance is not None
+            mean.add_(own[0] - seen[0], alpha=share)
+            ratio = (own[1].clamp_min(TINY) / seen[1].clamp_min(TINY)).clamp(1 / MOST_RATIO, MOST_RATIO)
+            variance.mul_(ratio.pow(share))
+
+    def _some(self, most: int | None) -> Tensor:
+        """At most about ``most`` of the images."""
+        if most is None or len(self._images) <= most:
+            return self._images
+        return self._images[:: len(self._images) // most].contiguous(memory_format=torch.channels_last)

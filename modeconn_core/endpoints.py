@@ -117,8 +117,8 @@ def second_end(
     )
 
 
-def check_same_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    """Refuse a second model whose tensors are not those of the suspect.
+def check_same_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tensor], *, first: str = "suspect") -> None:
+    """Refuse a second model whose tensors are not those of the first, which the message calls ``first``.
 
     Raises:
         ValueError: naming the missing, extra and mis-shaped tensors.
@@ -132,11 +132,11 @@ def check_same_tensors(expected: Mapping[str, Tensor], found: Mapping[str, Tenso
     ]
     problems = [
         f"{what}: {_listed(names)}"
-        for what, names in (("missing", missing), ("not in the suspect", extra), ("other shape", shapes))
+        for what, names in (("missing", missing), (f"not in the {first}", extra), ("other shape", shapes))
         if names
     ]
     if problems:
-        raise ValueError("The second model does not have the suspect's tensors; " + "; ".join(problems) + ".")
+        raise ValueError(f"The second model does not have the {first}'s tensors; " + "; ".join(problems) + ".")
 
 
 def _given_end(module: nn.Module, given: nn.Module, example_input: Tensor, seed: int) -> Endpoint:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from torch import Tensor
 
+from modeconn_core.analysis_result import AnalysisPoint
 from modeconn_core.configuration import STAGE_SHARES, OnProgress, Progress, Stage
 from modeconn_core.errors import RepairStopped
 from modeconn_core.fit import ShouldStop
@@ -17,8 +19,14 @@ STEPS_BETWEEN_REPORTS = 10
 class Monitor:
     """Turns what the stages say into :class:`Progress`; raises RepairStopped as soon as ``should_stop()`` says so."""
 
-    def __init__(self, on_progress: OnProgress | None, should_stop: ShouldStop | None) -> None:
-        self._on_progress, self._should_stop = on_progress, should_stop
+    def __init__(
+        self,
+        on_progress: OnProgress | None,
+        should_stop: ShouldStop | None,
+        shares: Mapping[Stage, float] = STAGE_SHARES,
+    ) -> None:
+        """``shares``: of all the work that each stage is."""
+        self._on_progress, self._should_stop, self._shares = on_progress, should_stop, shares
         self._stage: Stage = "validating"
         self._before = 0.0
         self._started = time.perf_counter()
@@ -28,7 +36,7 @@ class Monitor:
         """Leave the stage before, begin ``stage``."""
         self.close()
         if stage != self._stage:
-            self._before += STAGE_SHARES[self._stage]
+            self._before += self._shares[self._stage]
         self._stage = stage
         self.report(0.0)
 
@@ -43,11 +51,13 @@ class Monitor:
         if self._should_stop is not None and self._should_stop():
             raise RepairStopped
 
-    def report(self, stage_fraction: float, *, point: CurvePoint | None = None, **numbers: float) -> None:
+    def report(
+        self, stage_fraction: float, *, point: CurvePoint | AnalysisPoint | None = None, **numbers: float
+    ) -> None:
         """Say how much of the stage is done (0..1), with numbers to show."""
         self.check()
         if self._on_progress is not None:
-            fraction = min(1.0, self._before + STAGE_SHARES[self._stage] * stage_fraction)
+            fraction = min(1.0, self._before + self._shares[self._stage] * stage_fraction)
             self._on_progress(
                 Progress(
                     stage=self._stage, stage_fraction=stage_fraction, fraction=fraction, numbers=numbers, point=point

@@ -18,8 +18,10 @@ from modeconn_core.device import choose_device, parameter_dtype, working_copy
 from modeconn_core.distillation import training_set
 from modeconn_core.endpoints import Endpoint, second_end
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fine_tune
+from modeconn_core.inputs import check_images
 from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
 from modeconn_core.monitor import Monitor
+from modeconn_core.plane import LossPlane, measure_plane
 from modeconn_core.scan import Scan, findings, scan
 from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, lenience, weigh
 from modeconn_core.splits import split_clean
@@ -66,7 +68,8 @@ def repair(
     end = job.second_end(second_model)
     sweep, unaligned = job.fit(end, found)
     chosen = job.sweep_and_choose(sweep, unaligned, found)
-    return job.result(sweep, end, found, chosen)
+    plane = job.plane(sweep, chosen)
+    return job.result(sweep, end, found, chosen, plane)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,7 +96,7 @@ class _Repair:
     ) -> None:
         self.config, self.monitor = config, monitor
         monitor.enter("validating")
-        _check_images(images, labels, "clean")
+        check_images(images, labels, "clean")
         self.device = choose_device(config.device)
         self.inversion = replace(config.inversion, mirror=config.mirror)
         self.suspect = working_copy(model, self.device)
@@ -117,7 +120,7 @@ class _Repair:
                 raise ValueError("select_with_triggered needs triggered images")
             return None, None
         images, targets = triggered
-        _check_images(images, targets, "triggered")
+        check_images(images, targets, "triggered")
         images, targets = self._on_device(images), targets.to(self.device)
         if not self.config.select_with_triggered:
             everything = TriggeredSet(images=images, targets=targets)
@@ -304,7 +307,24 @@ class _Repair:
             proxies=proxies,
         )
 
-    def result(self, sweep: Sweep, end: Endpoint, found: Scan, chosen: _Chosen) -> RepairResult:
+    def plane(self, sweep: Sweep, chosen: _Chosen) -> LossPlane | None:
+        """What the plane of the path looks like, where that was asked for."""
+        if not self.config.plane:
+            return None
+        plane = measure_plane(
+            sweep,
+            points=self.config.plane,
+            chosen_t=chosen.choice.t,
+            proxies=chosen.proxies,
+            on_point=self.monitor.report,
+        )
+        if plane is None:
+            self.warnings.append("There is no loss plane: the bend lies on the straight line between the ends.")
+        return plane
+
+    def result(
+        self, sweep: Sweep, end: Endpoint, found: Scan, chosen: _Chosen, plane: LossPlane | None
+    ) -> RepairResult:
         """Build the repaired model and measure it, and the suspect, on images that nothing has seen yet."""
         choice = chosen.choice
         repaired = module_at(sweep, choice.t, self.suspect)
@@ -343,6 +363,7 @@ class _Repair:
             seconds=self.monitor.seconds,
             alignment=end.alignment,
             unaligned_curve=chosen.unaligned_curve,
+            plane=plane,
         )
 
 
@@ -389,16 +410,3 @@ def _between(few: float, many: float, images: int) -> float:
     """From ``few`` at FEW_IMAGES to ``many`` at MANY_IMAGES, by the logarithm of their number."""
     share = math.log(max(images, FEW_IMAGES) / FEW_IMAGES) / math.log(MANY_IMAGES / FEW_IMAGES)
     return few + (many - few) * min(share, 1.0)
-
-
-def _check_images(images: Tensor, labels: Tensor, name: str) -> None:
-    if images.dim() != 4 or not images.is_floating_point():
-        raise ValueError(f"{name} images must be a float tensor (N, C, H, W), not {images.dtype} {tuple(images.shape)}")
-    if labels.shape != images.shape[:1] or labels.dtype != torch.int64:
-        raise ValueError(
-            f"{name} labels must be an int64 tensor ({len(images)},), not {labels.dtype} {tuple(labels.shape)}"
-        )
-    if len(images) == 0:
-        raise ValueError(f"there are no {name} images")
-    if not images.isfinite().all():
-        raise ValueError(f"{name} images contain NaN or infinity")

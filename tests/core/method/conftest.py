@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
@@ -72,6 +73,12 @@ def train(images: Tensor, labels: Tensor, *, seed: int, steps: int = 150) -> Tin
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def draw() -> Callable[..., Problem]:
+    """More images of the same kind, for what tests train themselves."""
+    return Problem.draw
 
 
 @pytest.fixture(scope="session")
