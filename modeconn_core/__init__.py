@@ -10,11 +10,12 @@ from modeconn_core.analysis_result import (
     PathFigures,
     PathKind,
 )
-from modeconn_core.configuration import Figures, Progress, RepairConfig, RepairResult, TriggerFinding
+from modeconn_core.configuration import Figures, Progress, RepairConfig, RepairResult, Tampering, TriggerFinding
 from modeconn_core.curve import ModePath
 from modeconn_core.errors import RepairStopped
 from modeconn_core.hessian import EigenSettings
 from modeconn_core.materialise import materialise
+from modeconn_core.plane import LossPlane
 from modeconn_core.repair import repair
 from modeconn_core.robustness import ImageBox, PgdSettings
 from modeconn_core.sweep import CurvePoint
@@ -29,6 +30,7 @@ __all__ = [
     "EigenSettings",
     "Figures",
     "ImageBox",
+    "LossPlane",
     "ModePath",
     "PathFigures",
     "PathKind",
@@ -37,6 +39,7 @@ __all__ = [
     "RepairConfig",
     "RepairResult",
     "RepairStopped",
+    "Tampering",
     "TriggerFinding",
     "analyse",
     "materialise",

@@ -26,7 +26,7 @@ from modeconn_core.batchnorm import Calibration
 from modeconn_core.configuration import OnProgress, Stage
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device, parameter_dtype, working_copy
-from modeconn_core.distillation import training_set
+from modeconn_core.distillation import labelled_set
 from modeconn_core.endpoints import check_same_tensors
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet
 from modeconn_core.hessian import largest_eigenvalues
@@ -163,14 +163,13 @@ class _Analysis:
             rate=self.config.rate or rate_for(count),
             augmentation=Augmentation(mirror=self.config.mirror),
         )
-        lessons = training_set(
-            [self.regular, self.robust],
+        # labels alone: a teacher's soft answers would raise the standard loss and lower the robustness loss in between
+        lessons = labelled_set(
             self.images[self.fit_index],
             self.labels[self.fit_index],
             classes=self.classes,
             settings=settings,
             seed=self.config.seed,
-            on_taught=lambda done: self.monitor.report(0.0, views=float(done)),
         )
         paths: dict[PathKind, ModePath] = {"standard": self._fitted(lessons, settings, attack=None)}
         if self.config.robust_path:

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from modeconn_core.augment import draw_views
+from modeconn_core.augment import Views, draw_views
 from modeconn_core.fit import FitSettings, Stamp, TrainingSet
 from modeconn_core.metrics import predict
 
@@ -44,15 +44,8 @@ def training_set(
     have their answer, again and again.
     """
     count = len(images_NCHW)
-    wanted = min(VIEWS, settings.steps * settings.batch_size)
-    total = count * min(max(1, wanted // count), MOST_VIEWS)
-    views = draw_views(
-        total,
-        padding=settings.augmentation.padding(images_NCHW),
-        mirror=settings.augmentation.mirror,
-        generator=torch.Generator().manual_seed(seed),
-        device=images_NCHW.device,
-    )
+    views = fixed_views(images_NCHW, settings, seed)
+    total = len(views)
     targets_MK = torch.empty(total, classes, device=images_NCHW.device)
     for first in range(0, total, BATCH):
         chosen_B = torch.arange(first, min(first + BATCH, total), device=images_NCHW.device)
@@ -62,3 +55,25 @@ def training_set(
         targets_MK[chosen_B] = torch.lerp(labels_BK, torch.stack(answers).mean(dim=0), TEACHER_SHARE)
         on_taught(first + len(chosen_B))
     return TrainingSet(images=images_NCHW, views=views, targets=targets_MK, stamps=stamps, waves=waves)
+
+
+def labelled_set(
+    images_NCHW: Tensor, labels_N: Tensor, *, classes: int, settings: FitSettings, seed: int
+) -> TrainingSet:
+    """The same views with nothing but their labels to learn, as in the paper."""
+    views = fixed_views(images_NCHW, settings, seed)
+    labels_M = labels_N[torch.arange(len(views), device=labels_N.device) % len(labels_N)]
+    return TrainingSet(images=images_NCHW, views=views, targets=F.one_hot(labels_M, classes).float())
+
+
+def fixed_views(images_NCHW: Tensor, settings: FitSettings, seed: int) -> Views:
+    """As many views of every image as a fit can use."""
+    count = len(images_NCHW)
+    wanted = min(VIEWS, settings.steps * settings.batch_size)
+    return draw_views(
+        count * min(max(1, wanted // count), MOST_VIEWS),
+        padding=settings.augmentation.padding(images_NCHW),
+        mirror=settings.augmentation.mirror,
+        generator=torch.Generator().manual_seed(seed),
+        device=images_NCHW.device,
+    )

@@ -36,10 +36,11 @@ class NoSuchFile(StoreError):
 class FileInUse(StoreError):
     """The file is read by a job that has not ended."""
 
-    def __init__(self, file_id: UUID, job_id: UUID) -> None:
-        super().__init__(f"file {file_id} is used by job {job_id}, which has not ended")
+    def __init__(self, file_id: UUID, job_id: UUID, kind: str) -> None:
+        super().__init__(f"file {file_id} is used by {kind} {job_id}, which has not ended")
         self.file_id = file_id
         self.job_id = job_id
+        self.kind = kind
 
 
 class NotRetryable(StoreError):

@@ -67,9 +67,9 @@ def delete_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> bool:
         return False
     roles = (Job.suspect_file_id, Job.clean_file_id, Job.triggered_file_id, Job.second_file_id)
     reads_it = or_(*(column == file_id for column in roles))
-    user = session.scalar(select(Job.id).where(Job.tenant_id == tenant_id, IS_ACTIVE, reads_it).limit(1))
+    user = session.scalars(select(Job).where(Job.tenant_id == tenant_id, IS_ACTIVE, reads_it).limit(1)).first()
     if user is not None:
-        raise FileInUse(file_id, user)
+        raise FileInUse(file_id, user.id, user.kind)
     file.deleted_at = func.clock_timestamp()
     session.flush()
     return True

@@ -1,4 +1,7 @@
-"""What a tenant sees of its jobs. The tenant is in every query; jobs whose time has passed are not there any more."""
+"""What a tenant sees of its jobs. The tenant is in every query; jobs whose time has passed are not there any more.
+
+A `kind` that is given makes jobs of another kind as unknown as those of other tenants.
+"""
 
 import base64
 import binascii
@@ -11,31 +14,33 @@ from sqlalchemy import ColumnElement, Select, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from store.errors import BadCursor
-from store.tables import IS_QUEUED, Artifact, CurvePoint, Job, JobEvent, JobLabel
+from store.tables import IS_QUEUED, AnalysisPoint, Artifact, CurvePoint, Job, JobEvent, JobLabel
 
 MOST_COUNTED = 10_000
 
 
-def visible(tenant_id: UUID) -> ColumnElement[bool]:
-    """The tenant's own jobs whose results have not expired."""
-    return (Job.tenant_id == tenant_id) & (Job.expires_at.is_(None) | (Job.expires_at > func.now()))
+def visible(tenant_id: UUID, kind: str | None = None) -> ColumnElement[bool]:
+    """The tenant's own jobs (of this kind) whose results have not expired."""
+    own = (Job.tenant_id == tenant_id) & (Job.expires_at.is_(None) | (Job.expires_at > func.now()))
+    return own if kind is None else own & (Job.kind == kind)
 
 
-def get_job(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job | None:
-    """The job, or None when it is missing, expired or somebody else's."""
-    return session.scalar(select(Job).where(visible(tenant_id), Job.id == job_id))
+def get_job(session: Session, *, tenant_id: UUID, job_id: UUID, kind: str | None = None) -> Job | None:
+    """The job, or None when it is missing, expired, of another kind or somebody else's."""
+    return session.scalar(select(Job).where(visible(tenant_id, kind), Job.id == job_id))
 
 
 def list_jobs(
     session: Session,
     *,
     tenant_id: UUID,
+    kind: str,
     state: str | None = None,
     label: tuple[str, str] | None = None,
     limit: int,
     cursor: str | None = None,
 ) -> tuple[Sequence[Job], str | None]:
-    """One page of the tenant's jobs, newest first, and the cursor of the next page (None: this was the last).
+    """One page of the tenant's jobs of a kind, newest first, and the cursor of the next page (None: this was the last).
 
     Jobs created while someone pages do not shift the pages. Raises BadCursor.
     """
@@ -43,9 +48,9 @@ def list_jobs(
         query, page_key = select(Job), tuple_(Job.created_at, Job.id)
         order = (Job.created_at.desc(), Job.id.desc())
     else:
-        query, page_key = _labelled(tenant_id, label), tuple_(JobLabel.created_at, JobLabel.job_id)
+        query, page_key = _labelled(tenant_id, kind, label), tuple_(JobLabel.created_at, JobLabel.job_id)
         order = (JobLabel.created_at.desc(), JobLabel.job_id.desc())
-    query = query.where(visible(tenant_id)).order_by(*order).limit(limit + 1)
+    query = query.where(visible(tenant_id, kind)).order_by(*order).limit(limit + 1)
     if state is not None:
         query = query.where(Job.state == state)
     if cursor is not None:
@@ -55,10 +60,11 @@ def list_jobs(
     return page, _encode_cursor(page[-1]) if len(rows) > limit else None
 
 
-def _labelled(tenant_id: UUID, label: tuple[str, str]) -> Select[Job]:
+def _labelled(tenant_id: UUID, kind: str, label: tuple[str, str]) -> Select[Job]:
     key, value = label
-    own_label = (JobLabel.tenant_id == tenant_id) & (JobLabel.key == key) & (JobLabel.value == value)
-    return select(Job).join(JobLabel, JobLabel.job_id == Job.id).where(own_label)
+    own_label = (JobLabel.tenant_id == tenant_id) & (JobLabel.kind == kind)
+    this_label = (JobLabel.key == key) & (JobLabel.value == value)
+    return select(Job).join(JobLabel, JobLabel.job_id == Job.id).where(own_label, this_label)
 
 
 def _encode_cursor(last: Job) -> str:
@@ -98,12 +104,22 @@ def events_after(session: Session, *, tenant_id: UUID, job_id: UUID, after_id: i
 
 
 def curve(session: Session, *, tenant_id: UUID, job_id: UUID) -> Sequence[CurvePoint]:
-    """The curve points measured so far, by t."""
+    """The curve points measured so far, by path and t."""
     return session.scalars(
         select(CurvePoint)
         .join(Job, Job.id == CurvePoint.job_id)
         .where(visible(tenant_id), CurvePoint.job_id == job_id)
-        .order_by(CurvePoint.t)
+        .order_by(CurvePoint.path, CurvePoint.t)
+    ).all()
+
+
+def analysis_points(session: Session, *, tenant_id: UUID, job_id: UUID) -> Sequence[AnalysisPoint]:
+    """The points of an analysis measured so far, the standard path first, by t."""
+    return session.scalars(
+        select(AnalysisPoint)
+        .join(Job, Job.id == AnalysisPoint.job_id)
+        .where(visible(tenant_id), AnalysisPoint.job_id == job_id)
+        .order_by(AnalysisPoint.path.desc(), AnalysisPoint.t)
     ).all()
 
 

@@ -14,13 +14,19 @@ from store.job_reads import visible
 from store.job_transitions import add_event, end_cancelled
 from store.tables import ENDED_STATES, IS_QUEUED, File, Job, JobLabel, Tenant
 
-KIND_OF_ROLE = {"suspect": "model", "clean": "clean", "triggered": "triggered", "second_model": "model"}
+# kind of job -> what its request calls each of its files; the columns' names less "_file_id"
+ROLES = {
+    "repair": {"suspect": "suspect", "clean": "clean", "triggered": "triggered", "second": "second_model"},
+    "analysis": {"suspect": "regular", "clean": "clean", "second": "robust"},
+}
+FILE_KIND = {"suspect": "model", "clean": "clean", "triggered": "triggered", "second": "model"}
 
 
 def create_job(
     session: Session,
     *,
     tenant_id: UUID,
+    kind: str = "repair",
     request: dict[str, Any],
     suspect_file_id: UUID,
     clean_file_id: UUID,
@@ -33,7 +39,7 @@ def create_job(
     max_queued: int,
     retried_from: UUID | None = None,
 ) -> Job:
-    """Queue a repair. `deadline` counts from now; results are kept for `retention` after the end.
+    """Queue a job. `deadline` counts from now; results are kept for `retention` after the end.
 
     The files it names are kept at least as long as the job and its results.
     Raises QueueFull when the tenant has `max_queued` jobs queued; NoSuchFile for a file that cannot be used.
@@ -43,12 +49,13 @@ def create_job(
         "suspect": suspect_file_id,
         "clean": clean_file_id,
         "triggered": triggered_file_id,
-        "second_model": second_file_id,
+        "second": second_file_id,
     }
-    _keep_files(session, tenant_id, files, deadline + retention)
+    _keep_files(session, tenant_id, kind, files, deadline + retention)
     job = Job(
         id=uuid4(),
         tenant_id=tenant_id,
+        kind=kind,
         request=request,
         labels=dict(labels),
         seed=seed,
@@ -63,7 +70,7 @@ def create_job(
     session.add(job)
     flush_and_read(session, job)
     session.add_all(
-        JobLabel(job_id=job.id, key=key, value=value, tenant_id=tenant_id, created_at=job.created_at)
+        JobLabel(job_id=job.id, key=key, value=value, tenant_id=tenant_id, kind=kind, created_at=job.created_at)
         for key, value in labels.items()
     )
     add_event(session, job.id, "state", {"state": "queued"})
@@ -79,7 +86,9 @@ def _leave_room(session: Session, tenant_id: UUID, max_queued: int) -> None:
         raise QueueFull(max_queued)
 
 
-def _keep_files(session: Session, tenant_id: UUID, files: Mapping[str, UUID | None], keep: timedelta) -> None:
+def _keep_files(
+    session: Session, tenant_id: UUID, kind: str, files: Mapping[str, UUID | None], keep: timedelta
+) -> None:
     """Lock the files against deletion until this transaction ends and prolong their life. Raises NoSuchFile."""
     wanted = sorted({file_id for file_id in files.values() if file_id is not None})
     found = session.execute(
@@ -102,17 +111,17 @@ def _keep_files(session: Session, tenant_id: UUID, files: Mapping[str, UUID | No
         .execution_options(synchronize_session=False)
     )
     kinds = {row.id: row.kind for row in found}
-    for role, file_id in files.items():
-        if file_id is not None and kinds.get(file_id) != KIND_OF_ROLE[role]:
-            raise NoSuchFile(role, file_id)
+    for name, file_id in files.items():
+        if file_id is not None and kinds.get(file_id) != FILE_KIND[name]:
+            raise NoSuchFile(ROLES[kind][name], file_id)
 
 
-def request_cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job | None:
+def request_cancel(session: Session, *, tenant_id: UUID, job_id: UUID, kind: str | None = None) -> Job | None:
     """Ask a job to stop: a queued one is cancelled at once, a running one is cancelling until its worker has stopped.
 
     A job that is being cancelled, or has ended, is returned as it is. None: the tenant has no such job.
     """
-    job = _own_job(session, tenant_id, job_id)
+    job = _own_job(session, tenant_id, job_id, kind)
     if job is None or job.state in ("cancelling", *ENDED_STATES):
         return job
     job.cancel_requested_at = func.clock_timestamp()
@@ -125,12 +134,12 @@ def request_cancel(session: Session, *, tenant_id: UUID, job_id: UUID) -> Job | 
     return job
 
 
-def retry(session: Session, *, tenant_id: UUID, job_id: UUID, max_queued: int) -> Job | None:
+def retry(session: Session, *, tenant_id: UUID, job_id: UUID, max_queued: int, kind: str | None = None) -> Job | None:
     """Queue a new job with the request of one that failed or was cancelled. None: the tenant has no such job.
 
     Raises NotRetryable; QueueFull and NoSuchFile as `create_job` does.
     """
-    old = _own_job(session, tenant_id, job_id)
+    old = _own_job(session, tenant_id, job_id, kind)
     if old is None:
         return None
     if old.state not in ("failed", "cancelled"):
@@ -138,6 +147,7 @@ def retry(session: Session, *, tenant_id: UUID, job_id: UUID, max_queued: int) -
     return create_job(
         session,
         tenant_id=tenant_id,
+        kind=old.kind,
         request=old.request,
         suspect_file_id=old.suspect_file_id,
         clean_file_id=old.clean_file_id,
@@ -152,11 +162,11 @@ def retry(session: Session, *, tenant_id: UUID, job_id: UUID, max_queued: int) -
     )
 
 
-def _own_job(session: Session, tenant_id: UUID, job_id: UUID) -> Job | None:
+def _own_job(session: Session, tenant_id: UUID, job_id: UUID, kind: str | None) -> Job | None:
     """The tenant's job, its row locked until this transaction ends."""
     return session.scalar(
         select(Job)
-        .where(visible(tenant_id), Job.id == job_id)
+        .where(visible(tenant_id, kind), Job.id == job_id)
         .with_for_update(key_share=True)
         .execution_options(populate_existing=True)
     )

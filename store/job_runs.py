@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from store.errors import StaleFence
 from store.job_sweep import settle_one
 from store.job_transitions import Problem, add_event, attempts_exhausted, end, end_cancelled
-from store.tables import IS_HELD, IS_LATE, IS_LOST, IS_QUEUED, Artifact, CurvePoint, Job
+from store.tables import IS_HELD, IS_LATE, IS_LOST, IS_QUEUED, AnalysisPoint, Artifact, CurvePoint, Job
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -123,15 +123,30 @@ def record_warning(session: Session, *, job_id: UUID, attempt: int, data: dict[s
 
 
 def record_points(session: Session, *, job_id: UUID, attempt: int, points: Sequence[dict[str, Any]]) -> None:
-    """Store curve points (dicts with the columns of `curve_points`); one at the same t is replaced. Raises StaleFence.
+    """Store curve points (dicts with the columns of `curve_points`); one at the same t of a path is replaced.
 
-    Each point is a `point` event too, with the same members.
+    Each point is a `point` event too, with the same members. Raises StaleFence.
     """
+    _record(session, CurvePoint, job_id, attempt, points)
+
+
+def record_analysis_points(session: Session, *, job_id: UUID, attempt: int, points: Sequence[dict[str, Any]]) -> None:
+    """The same for the points of an analysis (dicts with the columns of `analysis_points`). Raises StaleFence."""
+    _record(session, AnalysisPoint, job_id, attempt, points)
+
+
+def _record(
+    session: Session,
+    table: type[CurvePoint | AnalysisPoint],
+    job_id: UUID,
+    attempt: int,
+    points: Sequence[dict[str, Any]],
+) -> None:
     _held(session, job_id, attempt)
     for point in points:
         values = {**point, "attempt": attempt}
-        statement = insert(CurvePoint).values(job_id=job_id, **values)
-        session.execute(statement.on_conflict_do_update(index_elements=["job_id", "t"], set_=values))
+        statement = insert(table).values(job_id=job_id, **values)
+        session.execute(statement.on_conflict_do_update(index_elements=["job_id", "path", "t"], set_=values))
         add_event(session, job_id, "point", values)
     session.flush()
 

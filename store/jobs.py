@@ -1,9 +1,11 @@
 """Everything one can do with a job, in one import: requests, reads, a worker's writes, and the sweep."""
 
 from store.job_reads import (
+    AnalysisPoint,
     CurvePoint,
     Job,
     JobEvent,
+    analysis_points,
     artifact,
     artifacts,
     curve,
@@ -21,6 +23,7 @@ from store.job_runs import (
     finish,
     lose_attempt,
     mark_cancelled,
+    record_analysis_points,
     record_points,
     record_progress,
     record_warning,
@@ -30,11 +33,13 @@ from store.job_runs import (
 from store.job_sweep import delete_job, due_jobs, expired_jobs, mark_enqueued, settle_overdue
 
 __all__ = [
+    "AnalysisPoint",
     "CurvePoint",
     "Job",
     "JobEvent",
     "NewArtifact",
     "Renewal",
+    "analysis_points",
     "artifact",
     "artifacts",
     "claim",
@@ -52,6 +57,7 @@ __all__ = [
     "mark_cancelled",
     "mark_enqueued",
     "queue_position",
+    "record_analysis_points",
     "record_points",
     "record_progress",
     "record_warning",

@@ -25,7 +25,7 @@ def create(session: Session, *, tenant_id: UUID, job_id: UUID, t: float, max_que
 
     Raises NotSelectable when the job has not succeeded; QueueFull when the tenant has `max_queued` of these queued.
     """
-    job = get_job(session, tenant_id=tenant_id, job_id=job_id)
+    job = get_job(session, tenant_id=tenant_id, job_id=job_id, kind="repair")
     if job is None:
         return None
     if job.state != "succeeded":

@@ -22,11 +22,23 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+KINDS: Final = ("repair", "analysis")
 STATES: Final = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 ACTIVE_STATES: Final = ("queued", "running", "cancelling")
 HELD_STATES: Final = ("running", "cancelling")  # a worker has, or had, a lease
 ENDED_STATES: Final = ("succeeded", "failed", "cancelled")
-STAGES: Final = ("validating", "scanning", "preparing_ends", "fitting_path", "sweeping", "selecting", "exporting")
+STAGES: Final = (
+    "validating",
+    "scanning",
+    "preparing_ends",
+    "fitting_path",
+    "fitting_robust_path",
+    "sweeping",
+    "selecting",
+    "exporting",
+)
+CURVE_PATHS: Final = ("main", "unaligned")
+ANALYSIS_PATHS: Final = ("standard", "robust")
 FILE_KINDS: Final = ("model", "clean", "triggered")
 SELECTION_STATES: Final = ("queued", "running", "succeeded", "failed")
 
@@ -106,15 +118,21 @@ class File(Base):
 
 
 class Job(Base):
-    """One repair. `attempt` counts the claims and is the fence of every write of the worker that holds the job."""
+    """One repair or analysis. `attempt` counts the claims and is the fence of every write of the worker that holds it.
+
+    An analysis has its regular model in `suspect_file_id` and its robust one in `second_file_id`.
+    """
 
     __tablename__ = "jobs"
     __table_args__ = (
+        _one_of("kind", KINDS),
         _one_of("state", STATES),
         _one_of("stage", STAGES),
-        # listing; the second one also finds a tenant's queued jobs (its limit)
-        Index("ix_jobs_tenant_created", "tenant_id", text("created_at DESC"), text("id DESC")),
-        Index("ix_jobs_tenant_state_created", "tenant_id", "state", text("created_at DESC"), text("id DESC")),
+        # listing; the second one also finds a tenant's queued jobs of every kind (its limit)
+        Index("ix_jobs_tenant_kind_created", "tenant_id", "kind", text("created_at DESC"), text("id DESC")),
+        Index(
+            "ix_jobs_tenant_state_kind_created", "tenant_id", "state", "kind", text("created_at DESC"), text("id DESC")
+        ),
         # the queue: position, what to send (again), what ran out of time
         Index("ix_jobs_queue", "created_at", "id", postgresql_where=text("state = 'queued'")),
         Index("ix_jobs_queue_sent", "enqueued_at", postgresql_where=text("state = 'queued'")),
@@ -180,17 +198,18 @@ IS_LATE: Final[ColumnElement[bool]] = Job.deadline_at <= func.statement_timestam
 
 
 class JobLabel(Base):
-    """One label of one job, laid out so that a page of a tenant's jobs with that label is one index walk."""
+    """One label of one job, laid out so that a page of a tenant's jobs of a kind with that label is one index walk."""
 
     __tablename__ = "job_labels"
     __table_args__ = (
-        Index("ix_job_labels_page", "tenant_id", "key", "value", text("created_at DESC"), text("job_id DESC")),
+        Index("ix_job_labels_page", "tenant_id", "kind", "key", "value", text("created_at DESC"), text("job_id DESC")),
     )
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)
     value: Mapped[str]
     tenant_id: Mapped[UUID]
+    kind: Mapped[str]
     created_at: Mapped[datetime]
 
 
@@ -212,12 +231,16 @@ class JobEvent(Base):
 
 
 class CurvePoint(Base):
-    """One measured point of a job's path; intervals are 95 %."""
+    """One measured point of a repair's path; intervals are 95 %.
+
+    path `unaligned`: to a second model whose channels were left as they are, to compare with `main`.
+    """
 
     __tablename__ = "curve_points"
-    __table_args__ = (_one_of("set", ("coarse", "refined")),)
+    __table_args__ = (_one_of("set", ("coarse", "refined")), _one_of("path", CURVE_PATHS))
 
     job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True, server_default="main")
     t: Mapped[float] = mapped_column(primary_key=True)
     attempt: Mapped[int]
     clean_accuracy: Mapped[float]
@@ -229,6 +252,32 @@ class CurvePoint(Base):
     proxy_success_rate: Mapped[float | None]
     clean_loss: Mapped[float]
     set: Mapped[str]
+
+
+class AnalysisPoint(Base):
+    """One measured point of an analysis's path; intervals are 95 %, eigenvalues NULL where not asked for."""
+
+    __tablename__ = "analysis_points"
+    __table_args__ = (_one_of("path", ANALYSIS_PATHS),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    path: Mapped[str] = mapped_column(primary_key=True)
+    t: Mapped[float] = mapped_column(primary_key=True)
+    attempt: Mapped[int]
+    clean_loss: Mapped[float]
+    clean_error: Mapped[float]
+    clean_error_low: Mapped[float]
+    clean_error_high: Mapped[float]
+    robust_loss: Mapped[float]
+    robust_loss_low: Mapped[float]
+    robust_loss_high: Mapped[float]
+    robust_error: Mapped[float]
+    robust_error_low: Mapped[float]
+    robust_error_high: Mapped[float]
+    eigenvalue: Mapped[float | None]
+    eigenvalue_low: Mapped[float | None]
+    eigenvalue_high: Mapped[float | None]
+    eigenvalue_converged: Mapped[float | None]
 
 
 class Artifact(Base):

@@ -18,14 +18,14 @@ from typing import Any
 
 from worker import problems
 from worker.problems import JobProblem
-from worker.spec import RepairSpec, SelectionSpec
+from worker.spec import JobKind, JobSpec, SelectionSpec
 
 Message = dict[str, Any]
 Send = Callable[[Message], None]
-Spec = RepairSpec | SelectionSpec
+Spec = JobSpec | SelectionSpec
 
 # Modules whose `run(spec, send) -> {"result": ..., "artifacts": [...]}` the child calls. The parent has no torch.
-REPAIR = "worker.job"
+WORK: dict[JobKind, str] = {"repair": "worker.job", "analysis": "worker.analysis"}
 SELECT = "worker.selection"
 
 _CONTEXT = multiprocessing.get_context("forkserver")
@@ -38,7 +38,7 @@ _ENVIRONMENT = {
     # Ask the driver's library whether there is a GPU: asking CUDA itself would spoil it for all forked children.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
-_PRELOAD = [REPAIR, SELECT, "torch._dynamo"]  # the last one is what the first optimizer imports, for seconds
+_PRELOAD = [*WORK.values(), SELECT, "torch._dynamo"]  # the last one is what the first optimizer imports, for seconds
 
 log = logging.getLogger(__name__)
 

@@ -5,13 +5,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from modeconn_core import Figures, RepairConfig, RepairResult, TriggerFinding
+from modeconn_core import AnalysisConfig, Figures, RepairConfig, RepairResult, TriggerFinding
 from store.storage import LocalStorage, StoredFile
 from worker.inputs import Inputs, Model, as_picture
 from worker.manifest import device_in_words, inputs_by_role, manifest, versions
 from worker.report import ClassAccuracy, InputFile, InvertedTrigger, ReportFacts, pictured, write_report
 from worker.report_words import standing_limits
-from worker.spec import PATH_FILE, REPAIRED_FILE, RepairSpec
+from worker.spec import PATH_FILE, REPAIRED_FILE, JobSpec
 from worker.weights import read_layout, write_like
 
 _MEDIA_TYPES = {
@@ -30,7 +30,7 @@ Artifact = dict[str, Any]  # the members of store.jobs.NewArtifact
 
 def export(
     storage: LocalStorage,
-    spec: RepairSpec,
+    spec: JobSpec,
     inputs: Inputs,
     config: RepairConfig,
     result: RepairResult,
@@ -48,7 +48,8 @@ def export(
         for file in (folder / PATH_FILE, *write_report(folder, facts)):
             artifacts.append(artifact(storage.adopt(file, f"{spec.folder}/{file.name}")))
     body = _result(result, warnings, triggers)
-    artifacts.append(_store_manifest(storage, spec, config, body, artifacts))
+    figures = {name: body[name] for name in ("t", "reason", "criteria_met", "before", "after", "seconds")}
+    artifacts.append(store_manifest(storage, spec, config, figures, artifacts))
     body["artifacts"] = [{name: each[name] for name in ("name", "bytes", "sha256", "media_type")} for each in artifacts]
     return {"result": body, "artifacts": artifacts}
 
@@ -74,17 +75,21 @@ def artifact(stored: StoredFile) -> Artifact:
     }
 
 
-def _store_manifest(
-    storage: LocalStorage, spec: RepairSpec, config: RepairConfig, body: dict[str, Any], artifacts: Sequence[Artifact]
+def store_manifest(
+    storage: LocalStorage,
+    spec: JobSpec,
+    config: RepairConfig | AnalysisConfig,
+    figures: dict[str, Any],
+    artifacts: Sequence[Artifact],
 ) -> Artifact:
-    figures = {name: body[name] for name in ("t", "reason", "criteria_met", "before", "after", "seconds")}
+    """Store the manifest: the inputs, `figures` (members of the result), and the other files that were made."""
     with storage.new_writer(f"{spec.folder}/manifest.json") as writer:
         writer.write(manifest(spec, configuration=config, figures=figures, artifacts=artifacts))
         return artifact(writer.commit())
 
 
 def _report_facts(
-    spec: RepairSpec,
+    spec: JobSpec,
     inputs: Inputs,
     config: RepairConfig,
     result: RepairResult,
@@ -105,7 +110,7 @@ def _report_facts(
         files=[*given, made],
         before=result.before,
         after=result.after,
-        curve=result.curve,
+        curve=[*result.curve, *(result.unaligned_curve or ())],
         chosen_t=result.t,
         reason=result.reason,
         max_accuracy_drop=criteria["max_accuracy_drop"],
@@ -118,8 +123,11 @@ def _report_facts(
         versions=versions(),
         device=device_in_words(spec),
         assumptions=[*_ASSUMPTIONS, f"The path's other end: {result.second_end}."],
-        not_tested=standing_limits(inputs.triggered is not None),
+        not_tested=standing_limits(inputs.triggered is not None, config.tampering),
         evaluated_on=_evaluated_on(inputs, result, config),
+        tampering=config.tampering,
+        alignment=result.alignment,
+        plane=result.plane,
     )
 
 
@@ -152,8 +160,8 @@ def _result(result: RepairResult, warnings: Sequence[str], triggers: Sequence[In
         "t": result.t,
         "reason": result.reason,
         "criteria_met": result.criteria_met,
-        "before": figures(result.before),
-        "after": figures(result.after),
+        "before": as_json(result.before),
+        "after": as_json(result.after),
         "targets": [
             {
                 "kind": trigger.kind,
@@ -167,12 +175,14 @@ def _result(result: RepairResult, warnings: Sequence[str], triggers: Sequence[In
             }
             for trigger in triggers
         ],
+        "alignment": result.alignment,
+        "plane": asdict(result.plane) if result.plane else None,
         "warnings": list(warnings),
         "seconds": dict(result.seconds),
     }
 
 
-def figures(measured: Figures) -> dict[str, Any]:
+def as_json(measured: Figures) -> dict[str, Any]:
     """A model's figures as JSON values."""
     return asdict(measured)
 
@@ -181,5 +191,6 @@ def _evaluated_on(inputs: Inputs, result: RepairResult, config: RepairConfig) ->
     words = f"{result.report_images} clean images that neither the fit nor the choice saw"
     if inputs.triggered is None:
         return words
+    kind = "suspicious" if config.tampering == "error_injection" else "triggered"
     which = "half of the" if config.select_with_triggered else "the"
-    return f"{words}, and on {which} {len(inputs.triggered.labels)} triggered images"
+    return f"{words}, and on {which} {len(inputs.triggered.labels)} {kind} images"

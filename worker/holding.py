@@ -14,10 +14,10 @@ from store.jobs import Job, NewArtifact
 from store.settings import Settings
 from store.storage import job_folder
 from store.tables import File
-from worker.child import REPAIR, Child, Message
+from worker.child import WORK, Child, Message
 from worker.claimed import Claimed, Order
 from worker.room import Room
-from worker.spec import InputRef, RepairSpec
+from worker.spec import InputRef, JobSpec
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 class JobHolding(Claimed):
     """One attempt at one job."""
 
-    def __init__(self, room: Room, job: Job, spec: RepairSpec) -> None:
+    def __init__(self, room: Room, job: Job, spec: JobSpec) -> None:
         self._room = room
         self._job = job
         self._spec = spec
@@ -42,14 +42,14 @@ class JobHolding(Claimed):
                 lease_seconds=room.settings.lease_seconds,
                 max_attempts=room.settings.max_attempts,
             )
-            return cls(room, job, repair_spec(session, job, room.settings)) if job else None
+            return cls(room, job, job_spec(session, job, room.settings)) if job else None
 
     @property
     def label(self) -> str:
         return f"job {self._job.id} attempt {self._job.attempt}"
 
     def start(self) -> Child:
-        return Child(REPAIR, self._spec)
+        return Child(WORK[self._spec.kind], self._spec)
 
     def renew(self) -> Order:
         with transaction(self._room.factory) as session:
@@ -64,7 +64,8 @@ class JobHolding(Claimed):
 
     def record_points(self, points: list[dict[str, Any]]) -> None:
         with transaction(self._room.factory) as session:
-            jobs.record_points(session, **self._fence, points=points)
+            record = jobs.record_analysis_points if self._spec.kind == "analysis" else jobs.record_points
+            record(session, **self._fence, points=points)
 
     def record_warning(self, warning: dict[str, Any]) -> None:
         with transaction(self._room.factory) as session:
@@ -128,13 +129,14 @@ class JobHolding(Claimed):
                 self._room.storage.delete_tree(f"{job_folder(self._job.id)}/{attempt}")
 
 
-def repair_spec(session: Session, job: Job, settings: Settings) -> RepairSpec:
+def job_spec(session: Session, job: Job, settings: Settings) -> JobSpec:
     """What a child needs for this job, read from its rows."""
 
     def ref(file_id: UUID | None) -> InputRef | None:
         return input_ref(session.get_one(File, file_id)) if file_id else None
 
-    return RepairSpec(
+    return JobSpec(
+        kind="analysis" if job.kind == "analysis" else "repair",
         job_id=str(job.id),
         attempt=job.attempt,
         request=job.request,

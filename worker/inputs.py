@@ -15,7 +15,7 @@ from modeconn_core.preprocessing import Preprocessing
 from store.errors import StorageCorrupt, StorageMissing
 from store.storage import LocalStorage
 from worker.problems import JobProblem
-from worker.spec import InputRef, RepairSpec
+from worker.spec import InputRef, JobSpec
 from worker.weights import TensorSlot, load_into, read_layout
 
 _RESIZE_BATCH = 256
@@ -159,7 +159,7 @@ class Inputs:
     triggered: Images | None
 
 
-def read_inputs(storage: LocalStorage, spec: RepairSpec) -> Inputs:
+def read_inputs(storage: LocalStorage, spec: JobSpec) -> Inputs:
     """Read and check all of a job's files. Raises JobProblem."""
     architecture = Architecture.from_request(spec.request)
     return Inputs(

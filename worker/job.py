@@ -13,16 +13,16 @@ from modeconn_core.preprocessing import Preprocessing
 from store.storage import LocalStorage
 from worker.child import Send
 from worker.export import export
-from worker.inputs import Images, Inputs, read_inputs
+from worker.inputs import Images, Inputs, Model, read_inputs
 from worker.problems import JobProblem
 from worker.report_words import percent
 from worker.reporter import Reporter
-from worker.spec import RepairSpec
+from worker.spec import JobSpec
 
 _SHOWN_SUGGESTIONS = 3
 
 
-def run(spec: RepairSpec, send: Send) -> dict[str, Any]:
+def run(spec: JobSpec, send: Send) -> dict[str, Any]:
     """Carry out one attempt; returns `result` and `artifacts` as the database keeps them. Raises JobProblem."""
     torch.set_num_threads(spec.threads)
     storage = LocalStorage(spec.storage_root)
@@ -30,7 +30,7 @@ def run(spec: RepairSpec, send: Send) -> dict[str, Any]:
     reporter.stage("validating", method_done=0.0)
     config = configuration(spec)
     inputs = read_inputs(storage, spec)
-    warnings = check_suspect(inputs, spec.request)
+    warnings = check_model(inputs.suspect, "suspect", inputs, spec.request)
     for text in warnings:
         reporter.warning(text)
     result = repaired(inputs, config, reporter)
@@ -54,15 +54,10 @@ def repaired(inputs: Inputs, config: RepairConfig, reporter: Reporter) -> Repair
         raise JobProblem("input-not-usable", "The repair cannot work with this input", f"{error}.") from error
 
 
-def configuration(spec: RepairSpec) -> RepairConfig:
+def configuration(spec: JobSpec) -> RepairConfig:
     """The request in the method's terms. Raises JobProblem when this worker has not the device it was given."""
     method, criteria = spec.request["method"], spec.request["criteria"]
-    try:
-        choose_device(spec.device)
-    except ValueError as error:
-        raise JobProblem(
-            "device-not-available", "The worker has no such device", f"{error}. Ask the operator."
-        ) from error
+    check_device(spec)
     return RepairConfig(
         seed=spec.seed,
         ends=method["ends"],
@@ -73,17 +68,29 @@ def configuration(spec: RepairSpec) -> RepairConfig:
         max_accuracy_drop=criteria["max_accuracy_drop"],
         max_attack_success_rate=criteria["max_attack_success_rate"],
         select_with_triggered=spec.request["select_with_triggered"],
+        tampering=spec.request["tampering"],
+        plane=method["plane"],
         device=spec.device,
     )
 
 
-def check_suspect(inputs: Inputs, request: dict[str, Any]) -> list[str]:
-    """Is the suspect fed what it was trained on? Returns warnings.
+def check_device(spec: JobSpec) -> None:
+    """Raises JobProblem when this worker has not the device it was given."""
+    try:
+        choose_device(spec.device)
+    except ValueError as error:
+        raise JobProblem(
+            "device-not-available", "The worker has no such device", f"{error}. Ask the operator."
+        ) from error
+
+
+def check_model(model: Model, name: str, inputs: Inputs, request: dict[str, Any]) -> list[str]:
+    """Is the model, called `name`, fed what it was trained on? Returns warnings.
 
     Raises JobProblem `suspect-accuracy-too-low`, with what would score better, unless the user accepts that.
     """
     diagnosis = diagnose(
-        inputs.suspect.module,
+        model.module,
         inputs.clean.pixels,
         inputs.clean.labels,
         inputs.architecture.num_classes,
@@ -95,28 +102,28 @@ def check_suspect(inputs: Inputs, request: dict[str, Any]) -> list[str]:
     warnings = []
     if diagnosis.outputs_are_probabilities:
         warnings.append(
-            "The model's outputs are probabilities: its forward ends in a softmax, which weakens the training of the "
-            "path. A model that returns logits is repaired better."
+            f"The outputs of the {name} are probabilities: its forward ends in a softmax, which weakens the training "
+            "of the path. A model that returns logits does better."
         )
     if diagnosis.suspicious:
         if not request["accept_low_accuracy"]:
-            raise _too_low(diagnosis)
-        warnings.append(_finding(diagnosis))
+            raise _too_low(diagnosis, name)
+        warnings.append(_finding(diagnosis, name))
     return warnings
 
 
-def _too_low(diagnosis: Diagnosis) -> JobProblem:
+def _too_low(diagnosis: Diagnosis, name: str) -> JobProblem:
     return JobProblem(
         "suspect-accuracy-too-low",
-        "The suspect does badly on the clean images",
-        f"{_finding(diagnosis)} Correct the request, or set accept_low_accuracy to go on as it is.",
+        f"The {name} does badly on the clean images",
+        f"{_finding(diagnosis, name)} Correct the request, or set accept_low_accuracy to go on as it is.",
         accuracy=diagnosis.accuracy,
         chance=diagnosis.chance,
         suggestions=[asdict(suggestion) for suggestion in diagnosis.suggestions[:_SHOWN_SUGGESTIONS]],
     )
 
 
-def _finding(diagnosis: Diagnosis) -> str:
+def _finding(diagnosis: Diagnosis, name: str) -> str:
     advice = (
         diagnosis.suggestions[0].description
         if diagnosis.suggestions
@@ -125,7 +132,7 @@ def _finding(diagnosis: Diagnosis) -> str:
     )
     least = suspicion_threshold(round(1 / diagnosis.chance))
     return (
-        f"The suspect gets {percent(diagnosis.accuracy)} of the clean images right; {percent(least)} is the least to "
+        f"The {name} gets {percent(diagnosis.accuracy)} of the clean images right; {percent(least)} is the least to "
         f"expect where chance is {percent(diagnosis.chance)}. {advice}"
     )
 

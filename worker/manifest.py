@@ -14,16 +14,20 @@ from typing import Any
 
 import torch
 
-from modeconn_core import RepairConfig
-from worker.spec import InputRef, RepairSpec
+from modeconn_core import AnalysisConfig, RepairConfig
+from worker.spec import InputRef, JobSpec
 
 _PACKAGES = ("modeconn", "torch", "torchvision", "timm", "numpy", "safetensors")
 
 
 def manifest(
-    spec: RepairSpec, *, configuration: RepairConfig, figures: Mapping[str, Any], artifacts: Sequence[Mapping[str, Any]]
+    spec: JobSpec,
+    *,
+    configuration: RepairConfig | AnalysisConfig,
+    figures: Mapping[str, Any],
+    artifacts: Sequence[Mapping[str, Any]],
 ) -> bytes:
-    """The manifest as JSON. `configuration`: the RepairConfig; `artifacts`: `name`, `bytes`, `sha256` of the files."""
+    """The manifest as JSON. `configuration`: what the method was told; `artifacts`: `name`, `bytes`, `sha256`."""
     body = {
         "schema": 1,
         "job": spec.job_id,
@@ -44,10 +48,18 @@ def manifest(
     return (json.dumps(body, indent=2, default=str) + "\n").encode()
 
 
-def inputs_by_role(spec: RepairSpec) -> dict[str, InputRef]:
+def inputs_by_role(spec: JobSpec) -> dict[str, InputRef]:
     """The job's files under the names that the request gives them."""
-    roles = ("suspect", "clean", "triggered", "second_model")
-    return {role: ref for role in roles if (ref := getattr(spec, role)) is not None}
+    if spec.kind == "analysis":
+        roles = {"regular": spec.suspect, "robust": spec.second_model, "clean": spec.clean}
+    else:
+        roles = {
+            "suspect": spec.suspect,
+            "clean": spec.clean,
+            "triggered": spec.triggered,
+            "second_model": spec.second_model,
+        }
+    return {role: ref for role, ref in roles.items() if ref is not None}
 
 
 def _input(ref: InputRef) -> dict[str, Any]:
@@ -73,7 +85,7 @@ def _commit() -> str | None:
     return asked.stdout.strip() or None
 
 
-def device_in_words(spec: RepairSpec) -> str:
+def device_in_words(spec: JobSpec) -> str:
     """Such as `cuda (NVIDIA H200)` or `cpu (x86_64, 2 threads)`."""
     if spec.device != "cpu" and torch.cuda.is_available():
         return f"cuda ({torch.cuda.get_device_name()})"

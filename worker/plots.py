@@ -4,7 +4,7 @@ import base64
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import matplotlib
 import numpy as np
@@ -14,17 +14,9 @@ from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 from PIL import Image, PngImagePlugin
 
-Interval = tuple[float, float]
+from worker.plot_style import PALETTE, Interval, dress, inline_svg, legend_above
 
-# Light theme; blue and orange stay apart for every common kind of colour blindness.
-PALETTE = {
-    "paper": "#ffffff",
-    "ink": "#17212b",
-    "muted": "#5a6672",
-    "grid": "#e3e7eb",
-    "accuracy": "#1d5fb8",
-    "attack": "#c4450c",
-}
+ATTACK_NAMES = ("Attack success rate, measured", "Attack success, estimated from the inverted trigger")
 
 
 class CurvePointLike(Protocol):
@@ -46,43 +38,56 @@ class CurvePointLike(Protocol):
     def clean_loss(self) -> float: ...
     @property
     def refined(self) -> bool: ...
+    @property
+    def path(self) -> Literal["main", "unaligned"]: ...
 
 
-def draw_curve(points: Sequence[CurvePointLike], chosen_t: float, path: Path, *, title: str | None = None) -> None:
+def draw_curve(
+    points: Sequence[CurvePointLike],
+    chosen_t: float,
+    path: Path,
+    *,
+    attack_names: tuple[str, str] = ATTACK_NAMES,
+    title: str | None = None,
+) -> None:
     """Write clean accuracy and attack success against t to `path` (.png, .svg or .pdf), with the chosen t marked.
+
+    `attack_names`: what is measured, and what stands in for it.
 
     Raises ValueError when `points` is empty.
     """
-    figure = _curve_figure(points, chosen_t, title=title, size=(7.6, 4.3))
+    figure = _curve_figure(points, chosen_t, attack_names, title=title, size=(7.6, 4.3))
     with matplotlib.rc_context({"svg.hashsalt": "modeconn"}):
         figure.savefig(path, dpi=160, facecolor=PALETTE["paper"])
 
 
-def curve_svg(points: Sequence[CurvePointLike], chosen_t: float, *, size: tuple[float, float], name: str) -> str:
+def curve_svg(
+    points: Sequence[CurvePointLike],
+    chosen_t: float,
+    attack_names: tuple[str, str],
+    *,
+    size: tuple[float, float],
+    name: str,
+) -> str:
     """The same picture as an inline `<svg>` whose colours are CSS variables (`--ink`, `--accuracy`, ...).
 
     `size` is in inches; `name` keeps the ids of two pictures on one page apart.
     """
-    figure = _curve_figure(points, chosen_t, title=None, size=size)
-    figure.patch.set_visible(False)
-    figure.axes[0].patch.set_visible(False)
-    buffer = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": name, "svg.id": f"plot-{name}"}):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg = buffer.getvalue()
-    svg = svg[svg.index("<svg") :]
-    for role, colour in PALETTE.items():
-        svg = svg.replace(colour, f"var(--{role})")
-    # ids such as figure_1 and axes_1 are the same in every picture
-    return svg.replace('id="', f'id="{name}-').replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
+    return inline_svg(_curve_figure(points, chosen_t, attack_names, title=None, size=size), name=name)
 
 
 def _curve_figure(
-    points: Sequence[CurvePointLike], chosen_t: float, *, title: str | None, size: tuple[float, float]
+    points: Sequence[CurvePointLike],
+    chosen_t: float,
+    attack_names: tuple[str, str],
+    *,
+    title: str | None,
+    size: tuple[float, float],
 ) -> Figure:
     if not points:
         raise ValueError("a curve needs at least one point")
-    points = sorted(points, key=lambda point: point.t)
+    unaligned = sorted((point for point in points if point.path == "unaligned"), key=lambda point: point.t)
+    points = sorted((point for point in points if point.path == "main"), key=lambda point: point.t)
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
     wide = size[0] > 5
@@ -97,7 +102,7 @@ def _curve_figure(
     measured = any(point.attack_success_rate is not None for point in points)
     if measured:
         markers.draw(
-            "Attack success rate, measured",
+            attack_names[0],
             [point.attack_success_rate for point in points],
             [point.attack_success_rate_interval for point in points],
             colour=PALETTE["attack"],
@@ -105,26 +110,35 @@ def _curve_figure(
         )
     elif any(point.proxy_success_rate is not None for point in points):
         markers.draw(
-            "Attack success, estimated from the inverted trigger",
+            attack_names[1],
             [point.proxy_success_rate for point in points],
             None,
             colour=PALETTE["attack"],
             marker="D",
             dashed=True,
         )
+    if unaligned:
+        _draw_unaligned(axes, unaligned)
     _mark_chosen(axes, chosen_t, points)
     _dress(axes, title, wide=wide)
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside upper left",
-        ncols=2 if wide else 1,
-        frameon=False,
-        fontsize=9,
-        labelcolor=PALETTE["ink"],
-        borderpad=0.1,
-        handlelength=2.4,
-    )
+    legend_above(figure, axes, columns=2 if wide else 1)
     return figure
+
+
+def _draw_unaligned(axes: Axes, points: Sequence[CurvePointLike]) -> None:
+    """The path to a second model whose channels were left as they are: thin, without bands."""
+    t = [point.t for point in points]
+    attack = [
+        point.proxy_success_rate if point.attack_success_rate is None else point.attack_success_rate for point in points
+    ]
+    series: list[tuple[str, list[float | None], str]] = [
+        ("Accuracy without alignment", [point.clean_accuracy for point in points], PALETTE["accuracy"]),
+        ("Attack without alignment", attack, PALETTE["attack"]),
+    ]
+    for label, values, colour in series:
+        if any(value is not None for value in values):
+            known = [np.nan if value is None else value for value in values]
+            axes.plot(t, known, color=colour, linewidth=1.1, linestyle=(0, (1, 2)), label=label, clip_on=False)
 
 
 class _Series:
@@ -186,19 +200,11 @@ def _mark_chosen(axes: Axes, chosen_t: float, points: Sequence[CurvePointLike]) 
 
 
 def _dress(axes: Axes, title: str | None, *, wide: bool) -> None:
-    axes.set_xlim(-0.02, 1.02)
+    ends = "place on the path (0 = the uploaded suspect, 1 = the second end)" if wide else "0 = suspect, 1 = second end"
+    dress(axes, f"t: {ends}")
     axes.set_ylim(0, 1)
-    axes.set_xticks(np.linspace(0, 1, 6))
     axes.set_yticks(np.linspace(0, 1, 6))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
-    ends = "place on the path (0 = the uploaded suspect, 1 = the second end)" if wide else "0 = suspect, 1 = second end"
-    axes.set_xlabel(f"t: {ends}", fontsize=9)
-    axes.xaxis.label.set_color(PALETTE["muted"])
-    axes.tick_params(length=0, labelsize=9, labelcolor=PALETTE["muted"])
-    axes.grid(color=PALETTE["grid"], linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.spines["bottom"].set_color(PALETTE["muted"])
     if title:
         # a title may hold a user's file name: never let "$" start a formula
         axes.set_title(title, fontsize=11, fontweight="bold", color=PALETTE["ink"], loc="left", parse_math=False)

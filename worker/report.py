@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from worker.plane_plot import plane_png
 from worker.plots import draw_curve, trigger_png
 from worker.report_facts import ClassAccuracy, InputFile, InvertedTrigger, ReportFacts
 from worker.report_page import render_html
-from worker.report_words import DEFINITIONS, cautions, standing_limits, verdict
+from worker.report_words import attack_words, cautions, definitions, standing_limits, verdict
 
 __all__ = [
     "ClassAccuracy",
@@ -26,25 +27,32 @@ __all__ = [
 ]
 
 MAX_PICTURES = 12
+PLANE_PICTURE = "plane.png"
 
 
 def write_report(out_dir: Path, facts: ReportFacts) -> list[Path]:
-    """Write report.html, report.json, curve.png and a picture per shown trigger; return their paths in that order.
+    """Write report.html, report.json, curve.png, a picture per shown trigger and the plane's; return their paths.
 
     Raises ValueError when the curve is empty or a trigger is not a picture (see `trigger_png`).
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     pictures = {finding.picture: trigger_png(finding.pattern, finding.mask) for finding in pictured(facts.triggers)}
+    pictured_plane = b"" if facts.plane is None else plane_png(facts.plane, attack_words(facts.tampering).short)
     written: dict[str, bytes] = {
-        "report.html": _to_bytes(render_html(facts, pictures)),
-        "report.json": _to_bytes(json.dumps(report_json(facts), indent=2, allow_nan=False) + "\n"),
+        "report.html": to_bytes(render_html(facts, pictures, pictured_plane)),
+        "report.json": to_bytes(json.dumps(report_json(facts), indent=2, allow_nan=False) + "\n"),
     }
     for name, content in written.items():
         (out_dir / name).write_bytes(content)
-    draw_curve(facts.curve, facts.chosen_t, out_dir / "curve.png")
+    drawn = ["curve.png", *pictures]
+    drawn_names = attack_words(facts.tampering).drawn
+    draw_curve(facts.curve, facts.chosen_t, out_dir / "curve.png", attack_names=drawn_names)
+    if facts.plane is not None:
+        drawn.append(PLANE_PICTURE)
+        (out_dir / PLANE_PICTURE).write_bytes(pictured_plane)
     for name, png in pictures.items():
         (out_dir / name).write_bytes(png)
-    return [out_dir / name for name in (*written, "curve.png", *pictures)]
+    return [out_dir / name for name in (*written, *drawn)]
 
 
 def pictured(triggers: Sequence[InvertedTrigger]) -> list[InvertedTrigger]:
@@ -85,11 +93,12 @@ def report_json(facts: ReportFacts) -> dict[str, Any]:
         "targets": targets,
         "per_class": [asdict(row) for row in facts.per_class],
         "files": [asdict(file) for file in facts.files],
-        "definitions": DEFINITIONS,
+        "definitions": definitions(facts.tampering),
+        "plane": asdict(facts.plane) if facts.plane else None,
     }
     for name in _COPIED:
         body[name] = getattr(facts, name)
-    plain: dict[str, Any] = _jsonable(body)
+    plain: dict[str, Any] = jsonable(body)
     return plain
 
 
@@ -100,7 +109,7 @@ _FIGURES = (
     "attack_success_rate_interval",
     "proxy_success_rate",
 )
-_POINT_FIELDS = ("t", *_FIGURES, "clean_loss", "refined")
+_POINT_FIELDS = ("path", "t", *_FIGURES, "clean_loss", "refined")
 _TARGET_FIELDS = (
     "kind",
     "target_class",
@@ -110,14 +119,26 @@ _TARGET_FIELDS = (
     "success_rate_after",
     "flagged",
 )
-_COPIED = ("architecture", "settings", "warnings", "assumptions", "not_tested", "seconds", "versions", "device")
+_COPIED = (
+    "tampering",
+    "alignment",
+    "architecture",
+    "settings",
+    "warnings",
+    "assumptions",
+    "not_tested",
+    "seconds",
+    "versions",
+    "device",
+)
 
 
-def _jsonable(value: Any) -> Any:
+def jsonable(value: Any) -> Any:
+    """JSON values; numbers that are not finite become null."""
     if isinstance(value, Mapping):
-        return {str(key): _jsonable(item) for key, item in value.items()}
+        return {str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_jsonable(item) for item in value]
+        return [jsonable(item) for item in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -125,6 +146,7 @@ def _jsonable(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
 
 
-def _to_bytes(text: str) -> bytes:
+def to_bytes(text: str) -> bytes:
+    """UTF-8."""
     # a user's string may hold half a surrogate pair, which UTF-8 cannot write
     return text.encode("utf-8", "replace")

@@ -8,7 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.plots import CurvePointLike, Interval
+from modeconn_core import LossPlane, Tampering
+from worker.plot_style import Interval
+from worker.plots import CurvePointLike
 
 
 class FiguresLike(Protocol):
@@ -76,7 +78,7 @@ class ReportFacts:
     files: Sequence[InputFile]
     before: FiguresLike
     after: FiguresLike
-    curve: Sequence[CurvePointLike]
+    curve: Sequence[CurvePointLike]  # both paths' points, where a second model was aligned
     chosen_t: float
     reason: str  # RepairResult.reason
     max_accuracy_drop: float
@@ -90,5 +92,8 @@ class ReportFacts:
     device: str
     assumptions: Sequence[str]  # one sentence each
     not_tested: Sequence[str]  # one sentence each
+    tampering: Tampering = "backdoor"
+    alignment: str | None = None  # what was done to a given second model
+    plane: LossPlane | None = None
     evaluated_on: str = ""  # "500 clean images that ..., and on the 300 triggered images"; follows "Measured on"
     finished_at: datetime = field(default_factory=lambda: datetime.now(UTC))

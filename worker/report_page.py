@@ -9,9 +9,10 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from worker.plots import Interval, curve_svg, data_uri
+from worker.plot_style import Interval
+from worker.plots import curve_svg, data_uri
 from worker.report_facts import ClassAccuracy, ReportFacts
-from worker.report_words import DEFINITIONS, cautions, percent, points, verdict
+from worker.report_words import attack_words, cautions, definitions, percent, points, verdict
 
 CLASSES_SHOWN = 12
 _LOOSE_PERCENT = re.compile(r"(?<=\d) %")  # "5 %" must not break before the sign
@@ -35,26 +36,34 @@ class Row:
         return None if self.before is None or self.after is None else self.after - self.before
 
 
-def render_html(facts: ReportFacts, pictures: Mapping[str, bytes]) -> str:
-    """The page. `pictures` maps `InvertedTrigger.picture` to PNG bytes; other findings appear in the table only."""
+def render_html(facts: ReportFacts, pictures: Mapping[str, bytes], plane: bytes) -> str:
+    """The page. `pictures` maps `InvertedTrigger.picture` to PNG bytes; other findings appear in the table only.
+
+    `plane`: the PNG of the loss plane, empty where there is none.
+    """
     shown = [finding for finding in facts.triggers if finding.picture in pictures]
     shown.sort(key=lambda finding: list(pictures).index(finding.picture))
-    measured = any(point.attack_success_rate is not None for point in facts.curve)
+    words = attack_words(facts.tampering)
+    curve = sorted((point for point in facts.curve if point.path == "main"), key=lambda point: point.t)
+    measured = any(point.attack_success_rate is not None for point in curve)
     return (
-        _environment()
+        environment()
         .get_template("report.html")
         .render(
             facts=facts,
             verdict=verdict(facts),
             cautions=cautions(facts),
             rows=before_after(facts),
-            definitions=DEFINITIONS,
+            definitions=definitions(facts.tampering),
             asr_measured=measured,
-            proxy_drawn=not measured and any(point.proxy_success_rate is not None for point in facts.curve),
+            proxy_drawn=not measured and any(point.proxy_success_rate is not None for point in curve),
             # our own drawings: they hold figures, never a user's words
-            wide_curve=Markup(curve_svg(facts.curve, facts.chosen_t, size=(8.4, 4.2), name="wide")),
-            narrow_curve=Markup(curve_svg(facts.curve, facts.chosen_t, size=(4.0, 4.4), name="narrow")),
-            curve=sorted(facts.curve, key=lambda point: point.t),
+            wide_curve=Markup(curve_svg(facts.curve, facts.chosen_t, words.drawn, size=(8.4, 4.2), name="wide")),
+            narrow_curve=Markup(curve_svg(facts.curve, facts.chosen_t, words.drawn, size=(4.0, 4.4), name="narrow")),
+            curve=curve,
+            unaligned=any(point.path == "unaligned" for point in facts.curve),
+            plane=data_uri(plane) if plane else None,
+            words=words,
             shown=shown,
             pictures={name: data_uri(png) for name, png in pictures.items()},
             class_groups=class_groups(facts.per_class),
@@ -65,7 +74,7 @@ def render_html(facts: ReportFacts, pictures: Mapping[str, bytes]) -> str:
 
 def before_after(facts: ReportFacts) -> list[Row]:
     """The lines of the before/after table; an estimate answers the criterion only where nothing was measured."""
-    before, after = facts.before, facts.after
+    before, after, words = facts.before, facts.after, attack_words(facts.tampering)
     rows = [
         Row(
             label="Clean accuracy",
@@ -81,7 +90,7 @@ def before_after(facts: ReportFacts) -> list[Row]:
     if after.attack_success_rate is not None:
         rows.append(
             Row(
-                label="Attack success rate",
+                label=words.rate,
                 before=before.attack_success_rate,
                 after=after.attack_success_rate,
                 before_interval=before.attack_success_rate_interval,
@@ -92,10 +101,12 @@ def before_after(facts: ReportFacts) -> list[Row]:
             )
         )
     if after.proxy_success_rate is not None:
-        judged = after.attack_success_rate is None and any(finding.flagged for finding in facts.triggers)
+        judged = after.attack_success_rate is None and (
+            facts.tampering == "error_injection" or any(finding.flagged for finding in facts.triggers)
+        )
         rows.append(
             Row(
-                label="Estimated attack success",
+                label=words.estimate,
                 before=before.proxy_success_rate,
                 after=after.proxy_success_rate,
                 allowed=limit if judged else "",
@@ -127,7 +138,8 @@ def flatten(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             yield name, "–" if value is None else str(value)
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Of all report pages: escapes everything, knows the filters."""
     environment = Environment(
         loader=PackageLoader("worker"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
@@ -172,14 +184,16 @@ def interval(pair: Interval) -> str:
     return f"{100 * pair[0]:.1f}–{percent(pair[1])}"
 
 
-def figure(number: float) -> str:
+def figure(number: float | None) -> str:
     """-0.444 -> "−0.44", with a true minus sign."""
+    if number is None:
+        return "–"
     return f"{number:.2f}".replace("-", "\u2212") if math.isfinite(number) else "–"
 
 
-def whole_percent(fraction: float) -> str:
+def whole_percent(fraction: float | None) -> str:
     """0.987 -> "99 %"."""
-    return f"{100 * fraction:.0f}\u00a0%" if math.isfinite(fraction) else "–"
+    return f"{100 * fraction:.0f}\u00a0%" if fraction is not None and math.isfinite(fraction) else "–"
 
 
 def tidy(text: str) -> str:

@@ -1,25 +1,94 @@
 """The sentences of a report: verdict, cautions, definitions, limits, and how figures are written."""
 
 import math
+from dataclasses import dataclass
 
+from modeconn_core import Tampering
+from worker.plots import ATTACK_NAMES
 from worker.report_facts import ReportFacts
 
-DEFINITIONS = {
-    "clean_accuracy": "Clean accuracy: the share of untouched images that the model gets right. Higher is better.",
-    "attack_success_rate": (
-        "Attack success rate (ASR): the share of the triggered images whose true class is not the attacker's target "
-        "that the model nevertheless assigns to that target. Lower is better. An untampered model has a few per cent, "
-        "by plain confusion."
+_CLEAN_ACCURACY = "Clean accuracy: the share of untouched images that the model gets right. Higher is better."
+_INTERVAL = "Ranges and bands are 95\u00a0% intervals: how far chance alone, with this many images, may move a figure."
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttackWords:
+    """How a report speaks of one kind of tampering.
+
+    rate, estimate: lines of the tables; drawn: the same in the picture of the curve; short: of other pictures;
+    measured, estimated: their definitions; images: those that measure; now, estimated_now: the verdict, which goes on
+    with a figure; unknown: the same where nothing measured.
+    """
+
+    rate: str
+    estimate: str
+    drawn: tuple[str, str]
+    short: str
+    measured: str
+    estimated: str
+    images: str
+    now: str
+    estimated_now: str
+    unknown: str
+
+
+_WORDS: dict[Tampering, AttackWords] = {
+    "backdoor": AttackWords(
+        rate="Attack success rate",
+        estimate="Estimated attack success",
+        drawn=ATTACK_NAMES,
+        short="Attack success",
+        measured=(
+            "Attack success rate (ASR): the share of the triggered images whose true class is not the attacker's "
+            "target that the model nevertheless assigns to that target. Lower is better. An untampered model has a few "
+            "per cent, by plain confusion."
+        ),
+        estimated=(
+            "Estimated attack success: a trigger is reconstructed (inverted) from the suspect alone and stamped on "
+            "clean images of other classes; this is the share then assigned to its target. An estimate: it can be "
+            "lower than the true rate, most of all where the curve is steep."
+        ),
+        images="triggered images",
+        now="the attack now succeeds on",
+        estimated_now="the trigger found in the suspect now works on an estimated",
+        unknown="no trigger stood out, so how well an attack would work is not known",
     ),
-    "proxy_success_rate": (
-        "Estimated attack success: a trigger is reconstructed (inverted) from the suspect alone and stamped on clean "
-        "images of other classes; this is the share then assigned to its target. An estimate: it can be lower than the "
-        "true rate, most of all where the curve is steep."
-    ),
-    "interval": (
-        "Ranges and bands are 95\u00a0% intervals: how far chance alone, with this many images, may move a figure."
+    "error_injection": AttackWords(
+        rate="Injected errors left",
+        estimate="Disputed views kept",
+        drawn=("Injected errors left, measured", "Disputed views on which the model sides with the suspect"),
+        short="Injected errors left",
+        measured=(
+            "Injected errors left: the share of the suspicious images supplied that still get the label which the "
+            "tampered model gave them. Lower is better."
+        ),
+        estimated=(
+            "Disputed views kept: views of the clean images (crops, mirrored, mixed) on which the suspect and other "
+            "models of the path disagree; this is the share on which the model still sides with the suspect. What was "
+            "injected is at dispute, and so is what is merely uncertain: an estimate."
+        ),
+        images="suspicious images",
+        now="the attacker's labels are left on",
+        estimated_now="the model still sides with the suspect on",
+        unknown="nothing was at dispute, so how much of the injected errors is left is not known",
     ),
 }
+
+
+def attack_words(tampering: Tampering) -> AttackWords:
+    """The words for a kind of tampering."""
+    return _WORDS[tampering]
+
+
+def definitions(tampering: Tampering) -> dict[str, str]:
+    """Of every figure in the report."""
+    words = attack_words(tampering)
+    return {
+        "clean_accuracy": _CLEAN_ACCURACY,
+        "attack_success_rate": words.measured,
+        "proxy_success_rate": words.estimated,
+        "interval": _INTERVAL,
+    }
 
 
 def percent(fraction: float | None) -> str:
@@ -32,15 +101,20 @@ def points(fraction: float) -> str:
     return "–" if not math.isfinite(fraction) else f"{100 * fraction:.1f}".replace("-", "\u2212")
 
 
-def standing_limits(has_triggered: bool) -> list[str]:
+def standing_limits(has_triggered: bool, tampering: Tampering) -> list[str]:
     """What no repair report of this version covers, in sentences for `ReportFacts.not_tested`."""
     limits = [
-        "Triggers other than those supplied or inverted: warps, natural features and triggers made for each image "
-        "can go unseen.",
         "Whether the tampering returns when the repaired model is trained further.",
         "Adversarial examples: images changed on purpose, one by one, still fool most classifiers.",
         "Images unlike the clean images supplied: other cameras, other sources, other classes.",
     ]
+    if tampering == "error_injection":
+        limits.insert(0, "Backdoors: this repair looked for no trigger.")
+        if not has_triggered:
+            limits.insert(0, "The images with injected errors: no suspicious images were supplied.")
+        return limits
+    unseen = "Triggers other than those supplied or inverted: warps, natural features and triggers made for each image "
+    limits.insert(0, unseen + "can go unseen.")
     if not has_triggered:
         limits.insert(0, "The true attack success rate: no triggered images were supplied.")
     return limits
@@ -48,22 +122,21 @@ def standing_limits(has_triggered: bool) -> list[str]:
 
 def verdict(facts: ReportFacts) -> str:
     """The outcome in one sentence."""
-    before, after = facts.before, facts.after
+    before, after, words = facts.before, facts.after, attack_words(facts.tampering)
     accuracy = f"clean accuracy went from {percent(before.clean_accuracy)} to {percent(after.clean_accuracy)}"
+    followed = facts.tampering == "error_injection" or any(finding.flagged for finding in facts.triggers)
+    limit: float | None
     if after.attack_success_rate is not None:
-        attack = f"the attack now succeeds on {percent(after.attack_success_rate)} of the triggered images"
-        limit = after.attack_success_rate
-        if before.attack_success_rate is not None:
-            attack += f" instead of {percent(before.attack_success_rate)}"
-    elif after.proxy_success_rate is not None and any(finding.flagged for finding in facts.triggers):
-        attack = (
-            f"the trigger found in the suspect now works on an estimated {percent(after.proxy_success_rate)} of images"
-        )
-        limit = after.proxy_success_rate
-        if before.proxy_success_rate is not None:
-            attack += f" instead of {percent(before.proxy_success_rate)}"
+        limit, first = after.attack_success_rate, before.attack_success_rate
+        attack = f"{words.now} {percent(limit)} of the {words.images}"
+    elif after.proxy_success_rate is not None and followed:
+        limit, first = after.proxy_success_rate, before.proxy_success_rate
+        what = "images" if facts.tampering == "backdoor" else "the disputed views"
+        attack = f"{words.estimated_now} {percent(limit)} of {what}"
     else:
-        attack, limit = "no trigger stood out, so how well an attack would work is not known", None
+        limit, first, attack = None, None, words.unknown
+    if first is not None:
+        attack += f" instead of {percent(first)}"
     if facts.criteria_met:
         return f"The repair met its criteria: {accuracy}, and {attack}."
     drop = before.clean_accuracy - after.clean_accuracy
@@ -77,12 +150,14 @@ def verdict(facts: ReportFacts) -> str:
 def cautions(facts: ReportFacts) -> list[str]:
     """What a reader of the verdict must know before relying on it."""
     said = []
+    words = attack_words(facts.tampering)
     interval = facts.after.attack_success_rate_interval
     if facts.after.attack_success_rate is None:
-        said.append("No triggered images were supplied, so the attack success rate could not be measured.")
+        what = "attack success rate" if facts.tampering == "backdoor" else "share of injected errors left"
+        said.append(f"No {words.images} were supplied, so the {what} could not be measured.")
     elif facts.criteria_met and interval and interval[1] > facts.max_attack_success_rate:
         said.append(
-            f"With this many triggered images the true attack success rate may be as high as {percent(interval[1])}, "
-            f"above the {percent(facts.max_attack_success_rate)} allowed; more triggered images would settle it."
+            f"With this many {words.images} the true rate may be as high as {percent(interval[1])}, "
+            f"above the {percent(facts.max_attack_success_rate)} allowed; more of them would settle it."
         )
     return said

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from modeconn_core import CurvePoint, Progress
+from modeconn_core import AnalysisPoint, CurvePoint, Progress
 from worker.child import Send
 
 _BEFORE, _AFTER = 0.02, 0.97  # the share of a job that is done when the method starts, and when it ends
@@ -21,7 +21,7 @@ class Reporter:
         self._progress(name, 0.0, method_done, {})
 
     def core(self, progress: Progress) -> None:
-        """`on_progress` of the repair."""
+        """`on_progress` of the method."""
         self._progress(progress.stage, progress.stage_fraction, progress.fraction, progress.numbers)
         if progress.point is not None:
             self._send({"kind": "point", "point": point_columns(progress.point)})
@@ -41,11 +41,16 @@ class Reporter:
         )
 
 
-def point_columns(point: CurvePoint) -> dict[str, Any]:
-    """A point of the curve in the columns of `curve_points`."""
+def point_columns(point: CurvePoint | AnalysisPoint) -> dict[str, Any]:
+    """A point in the columns of `curve_points` or `analysis_points`."""
+    return _curve_columns(point) if isinstance(point, CurvePoint) else _analysis_columns(point)
+
+
+def _curve_columns(point: CurvePoint) -> dict[str, Any]:
     accuracy_low, accuracy_high = point.clean_accuracy_interval
     asr_low, asr_high = point.attack_success_rate_interval or (None, None)
     return {
+        "path": point.path,
         "t": point.t,
         "clean_accuracy": point.clean_accuracy,
         "clean_accuracy_low": accuracy_low,
@@ -54,6 +59,19 @@ def point_columns(point: CurvePoint) -> dict[str, Any]:
         "asr_low": asr_low,
         "asr_high": asr_high,
         "proxy_success_rate": point.proxy_success_rate,
-        "clean_loss": point.clean_loss if math.isfinite(point.clean_loss) else _NO_LOSS,
+        "clean_loss": _finite(point.clean_loss),
         "set": "refined" if point.refined else "coarse",
     }
+
+
+def _analysis_columns(point: AnalysisPoint) -> dict[str, Any]:
+    columns: dict[str, Any] = {"path": point.path, "t": point.t, "clean_loss": _finite(point.clean_loss)}
+    for name in ("clean_error", "robust_loss", "robust_error", "eigenvalue"):
+        value, interval = getattr(point, name), getattr(point, f"{name}_interval")
+        low, high = interval or (None, None)
+        columns |= {name: _finite(value), f"{name}_low": _finite(low), f"{name}_high": _finite(high)}
+    return columns | {"eigenvalue_converged": point.eigenvalue_converged}
+
+
+def _finite(value: float | None) -> float | None:
+    return value if value is None or math.isfinite(value) else _NO_LOSS

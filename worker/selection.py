@@ -8,7 +8,7 @@ from modeconn_core import materialise
 from store.errors import StorageCorrupt, StorageMissing
 from store.storage import LocalStorage
 from worker.child import Send
-from worker.export import figures, store_weights
+from worker.export import as_json, store_weights
 from worker.inputs import Model, read_inputs
 from worker.job import as_the_model_sees, configuration
 from worker.problems import JobProblem
@@ -37,4 +37,4 @@ def run(spec: SelectionSpec, send: Send) -> dict[str, Any]:
     )
     model = Model(module=module, layout=inputs.suspect.layout, prefix=inputs.suspect.prefix)
     weights = store_weights(storage, f"{spec.folder}/weights-t={spec.t!r}.safetensors", model)
-    return {"result": {"t": spec.t, **figures(measured)}, "artifacts": [weights]}
+    return {"result": {"t": spec.t, **as_json(measured)}, "artifacts": [weights]}

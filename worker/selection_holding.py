@@ -14,7 +14,7 @@ from store.tables import Artifact, Selection
 from worker import problems
 from worker.child import SELECT, Child, Message
 from worker.claimed import Claimed, Order
-from worker.holding import repair_spec
+from worker.holding import job_spec
 from worker.room import Room
 from worker.spec import PATH_FILE, SelectionSpec
 
@@ -50,7 +50,7 @@ class SelectionHolding(Claimed):
                 selection_id=str(selection.id),
                 attempt=selection.attempt,
                 t=selection.t,
-                repair=repair_spec(session, job, room.settings),
+                repair=job_spec(session, job, room.settings),
                 path_file=path.path,
                 path_sha256=path.sha256,
             )

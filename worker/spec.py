@@ -1,4 +1,4 @@
-"""What the parent tells the child: everything a repair or a selection needs, without any database or broker."""
+"""What the parent tells the child: everything a job or a selection needs, without any database or broker."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -6,6 +6,8 @@ from typing import Any, Final, Literal
 
 REPAIRED_FILE: Final = "repaired.safetensors"
 PATH_FILE: Final = "path.safetensors"
+ROBUST_PATH_FILE: Final = "robust-path.safetensors"
+JobKind = Literal["repair", "analysis"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -21,9 +23,11 @@ class InputRef:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class RepairSpec:
-    """A job's attempt, as its child sees it."""
+class JobSpec:
+    """A job's attempt, as its child sees it. In an analysis `suspect` is the regular model, `second_model` the robust
+    one."""
 
+    kind: JobKind
     job_id: str
     attempt: int
     request: dict[str, Any]
@@ -49,7 +53,7 @@ class SelectionSpec:
     selection_id: str
     attempt: int
     t: float
-    repair: RepairSpec  # of the attempt that succeeded
+    repair: JobSpec  # of the attempt that succeeded
     path_file: str  # storage name of path.safetensors
     path_sha256: str
 

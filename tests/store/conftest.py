@@ -25,6 +25,22 @@ class MakeJob(Protocol):
     def __call__(self, *, owner: UUID | None = None, **changes: Any) -> Job: ...
 
 
+def curve_point(t: float, **changes: Any) -> dict[str, Any]:
+    """A point of a repair's curve as its worker records it."""
+    accuracy = ("clean_accuracy", "clean_accuracy_low", "clean_accuracy_high")
+    figures = dict.fromkeys((*accuracy, "attack_success_rate", "asr_low", "asr_high"), 0.5)
+    rest = {"proxy_success_rate": None, "clean_loss": 1.0, "set": "coarse"}
+    return {"path": "main", "t": t, **figures, **rest, **changes}
+
+
+def analysis_point(path: str, t: float, **changes: Any) -> dict[str, Any]:
+    """A point of an analysis as its worker records it, without eigenvalues."""
+    names = ("clean_loss", "clean_error", "clean_error_low", "clean_error_high", "robust_loss", "robust_loss_low")
+    names += ("robust_loss_high", "robust_error", "robust_error_low", "robust_error_high")
+    eigenvalues = ("eigenvalue", "eigenvalue_low", "eigenvalue_high", "eigenvalue_converged")
+    return {"path": path, "t": t, **dict.fromkeys(names, 0.5), **dict.fromkeys(eigenvalues), **changes}
+
+
 @pytest.fixture
 def make_file(factory: SessionFactory, tenant_id: UUID) -> MakeFile:
     def make(kind: str, *, owner: UUID | None = None, retention: timedelta = MONTH) -> UUID:
@@ -87,6 +103,14 @@ def claim(factory: SessionFactory) -> Callable[[UUID], Job | None]:
 def running_job(make_job: MakeJob, claim: Callable[[UUID], Job | None]) -> Job:
     """A job that attempt 1 holds."""
     job = claim(make_job().id)
+    assert job is not None
+    return job
+
+
+@pytest.fixture
+def running_analysis(make_job: MakeJob, make_file: MakeFile, claim: Callable[[UUID], Job | None]) -> Job:
+    """An analysis that attempt 1 holds."""
+    job = claim(make_job(kind="analysis", second_file_id=make_file("model"), labels={"team": "a"}).id)
     assert job is not None
     return job
 

@@ -26,11 +26,13 @@ def make_jobs(make_file, make_job):
 def list_ids(factory, tenant_id):
     """All pages' ids."""
 
-    def collect(*, limit, tenant=tenant_id, **filters):
+    def collect(*, limit, tenant=tenant_id, kind="repair", **filters):
         pages, cursor = [], None
         while True:
             with transaction(factory) as session:
-                rows, cursor = jobs.list_jobs(session, tenant_id=tenant, limit=limit, cursor=cursor, **filters)
+                rows, cursor = jobs.list_jobs(
+                    session, tenant_id=tenant, kind=kind, limit=limit, cursor=cursor, **filters
+                )
             pages.append([row.id for row in rows])
             if cursor is None:
                 return pages
@@ -58,10 +60,10 @@ def test_jobs_created_in_the_same_moment_are_not_lost(factory, make_jobs, list_i
 def test_new_jobs_do_not_shift_the_pages(factory, tenant_id, make_jobs):
     expected = make_jobs(4)
     with transaction(factory) as session:
-        first, cursor = jobs.list_jobs(session, tenant_id=tenant_id, limit=2)
+        first, cursor = jobs.list_jobs(session, tenant_id=tenant_id, kind="repair", limit=2)
     make_jobs(1)
     with transaction(factory) as session:
-        second, end = jobs.list_jobs(session, tenant_id=tenant_id, limit=2, cursor=cursor)
+        second, end = jobs.list_jobs(session, tenant_id=tenant_id, kind="repair", limit=2, cursor=cursor)
     assert [job.id for job in [*first, *second]] == expected
     assert end is None
 
@@ -76,12 +78,34 @@ def test_filters_by_state_and_label_combine_and_page(make_jobs, list_ids, claim)
     assert list_ids(limit=9, label=("colour", "s")) == [[]]
 
 
+def test_each_kind_has_its_own_list_and_is_unknown_to_the_other(factory, tenant_id, make_jobs, list_ids):
+    repairs, analyses = make_jobs(2, labels={"a": "b"}), make_jobs(3, kind="analysis", labels={"a": "b"})
+    for filters in ({}, {"state": "queued"}, {"label": ("a", "b")}):
+        assert list_ids(limit=2, **filters) == [repairs]
+        assert list_ids(limit=2, kind="analysis", **filters) == [analyses[:2], analyses[2:]]
+    with transaction(factory) as session:
+        for job_id, kind, other in ((repairs[0], "repair", "analysis"), (analyses[0], "analysis", "repair")):
+            own = {"tenant_id": tenant_id, "job_id": job_id}
+            assert jobs.get_job(session, **own, kind=kind).kind == kind
+            assert jobs.get_job(session, **own, kind=other) is None
+            assert jobs.request_cancel(session, **own, kind=other) is None
+            assert jobs.retry(session, **own, kind=other, max_queued=9) is None
+            assert jobs.get_job(session, **own).state == "queued"
+
+
+def test_the_queue_is_one_for_all_kinds(factory, tenant_id, make_job):
+    make_job(kind="analysis")
+    repair = make_job().id
+    with transaction(factory) as session:
+        assert jobs.queue_position(session, tenant_id=tenant_id, job_id=repair) == 1
+
+
 @pytest.mark.parametrize(
     "cursor", ["", "x", "bm90IGpzb24=", "WzEsMl0=", "eyJhIjoxfQ==", "WyIyMDI2LTAxLTAxIiwgIngiXQ==", "é"]
 )
 def test_a_foreign_cursor_is_refused(factory, tenant_id, cursor):
     with transaction(factory) as session, pytest.raises(BadCursor):
-        jobs.list_jobs(session, tenant_id=tenant_id, limit=2, cursor=cursor)
+        jobs.list_jobs(session, tenant_id=tenant_id, kind="repair", limit=2, cursor=cursor)
 
 
 def test_a_neighbour_sees_nothing(factory, other_tenant_id, running_job, list_ids):
@@ -99,6 +123,7 @@ def test_a_neighbour_sees_nothing(factory, other_tenant_id, running_job, list_id
         assert jobs.get_job(session, **theirs) is None
         assert jobs.events_after(session, **theirs, after_id=0, limit=9) == []
         assert jobs.curve(session, **theirs) == []
+        assert jobs.analysis_points(session, **theirs) == []
         assert jobs.artifacts(session, **theirs) == []
         assert jobs.artifact(session, **theirs, name="a") is None
         assert jobs.queue_position(session, **theirs) is None

@@ -46,6 +46,22 @@ def test_a_file_of_the_wrong_kind_is_named_by_its_role(make_file, make_job):
     assert caught.value.role == "triggered"
 
 
+def test_the_models_of_an_analysis_have_their_own_names(make_file, make_job):
+    with pytest.raises(NoSuchFile) as first:
+        make_job(kind="analysis", suspect_file_id=make_file("clean"), second_file_id=make_file("model"))
+    with pytest.raises(NoSuchFile) as second:
+        make_job(kind="analysis", second_file_id=make_file("clean"))
+    assert (first.value.role, second.value.role) == ("regular", "robust")
+
+
+def test_the_queued_limit_counts_jobs_of_every_kind(make_job):
+    make_job(max_queued=2)
+    make_job(kind="analysis", max_queued=2)
+    for kind in ("repair", "analysis"):
+        with pytest.raises(QueueFull):
+            make_job(kind=kind, max_queued=2)
+
+
 def test_a_deleted_file_is_no_file(factory, tenant_id, make_file, make_job):
     suspect = make_file("model")
     with transaction(factory) as session:
@@ -148,6 +164,13 @@ def test_a_retry_is_a_new_job_with_the_same_request(factory, tenant_id, running_
     for name in ("request", "labels", "seed", "suspect_file_id", "clean_file_id", "retention"):
         assert getattr(new, name) == getattr(running_job, name)
     assert new.deadline_at - new.created_at == running_job.deadline_at - running_job.created_at
+
+
+def test_a_retried_analysis_is_an_analysis(factory, tenant_id, running_analysis):
+    end_as(factory, tenant_id, running_analysis.id, "failed")
+    with transaction(factory) as session:
+        new = jobs.retry(session, tenant_id=tenant_id, job_id=running_analysis.id, kind="analysis", max_queued=9)
+    assert (new.kind, new.second_file_id) == ("analysis", running_analysis.second_file_id)
 
 
 @pytest.mark.parametrize("state", ["running", "succeeded"])

@@ -11,16 +11,11 @@ from sqlalchemy import text
 from store import jobs
 from store.database import make_engine, session_factory, transaction
 from store.errors import StaleFence
+from tests.store.conftest import analysis_point, curve_point
 
 PROBLEM = {"type": "/problems/x", "title": "x", "detail": "x"}
 PROGRESS = {"stage": "sweeping", "fraction": 0.5, "stage_fraction": 0.1, "seconds_left": 9.0, "numbers": {"loss": 0.8}}
 ARTIFACT = jobs.NewArtifact(name="report.html", path="jobs/x", bytes=1, sha256="s", media_type="text/html")
-
-
-def point(t: float, **changes):
-    accuracy = ("clean_accuracy", "clean_accuracy_low", "clean_accuracy_high")
-    figures = dict.fromkeys((*accuracy, "attack_success_rate", "asr_low", "asr_high"), 0.5)
-    return {"t": t, **figures, "proxy_success_rate": None, "clean_loss": 1.0, "set": "coarse", **changes}
 
 
 def claim_all(url: str, job_ids: list[UUID], worker: str, start) -> list[UUID]:
@@ -94,7 +89,10 @@ WRITES = {
     "renew": lambda session, **fence: jobs.renew(session, **fence, lease_seconds=30),
     "progress": lambda session, **fence: jobs.record_progress(session, **fence, progress=PROGRESS, event="progress"),
     "warning": lambda session, **fence: jobs.record_warning(session, **fence, data={"text": "x"}),
-    "points": lambda session, **fence: jobs.record_points(session, **fence, points=[point(0.1)]),
+    "points": lambda session, **fence: jobs.record_points(session, **fence, points=[curve_point(0.1)]),
+    "analysis points": lambda session, **fence: jobs.record_analysis_points(
+        session, **fence, points=[analysis_point("robust", 0.1)]
+    ),
     "finish": lambda session, **fence: jobs.finish(session, **fence, result={"t": 0.1}, artifacts=[ARTIFACT]),
     "fail": lambda session, **fence: jobs.fail(session, **fence, problem=PROBLEM),
     "cancelled": lambda session, **fence: jobs.mark_cancelled(session, **fence),
@@ -105,7 +103,7 @@ WRITES = {
 
 def everything(factory, job_id):
     """All that is stored about a job."""
-    tables = ("jobs", "job_events", "curve_points", "artifacts")
+    tables = ("jobs", "job_events", "curve_points", "analysis_points", "artifacts")
     with transaction(factory) as session:
         return [
             session.execute(
@@ -160,15 +158,52 @@ def test_progress_is_stored_and_told_only_when_asked(factory, running_job, see, 
 
 def test_points_of_a_later_attempt_replace_those_at_the_same_t(factory, tenant_id, running_job, claim, let_pass):
     with transaction(factory) as session:
-        jobs.record_points(session, job_id=running_job.id, attempt=1, points=[point(0.2), point(0.1)])
+        jobs.record_points(session, job_id=running_job.id, attempt=1, points=[curve_point(0.2), curve_point(0.1)])
     let_pass(running_job.id, "lease_until")
     claim(running_job.id)
     with transaction(factory) as session:
-        jobs.record_points(session, job_id=running_job.id, attempt=2, points=[point(0.2, clean_accuracy=0.9)])
+        jobs.record_points(session, job_id=running_job.id, attempt=2, points=[curve_point(0.2, clean_accuracy=0.9)])
         curve = jobs.curve(session, tenant_id=tenant_id, job_id=running_job.id)
         events = jobs.events_after(session, tenant_id=tenant_id, job_id=running_job.id, after_id=0, limit=99)
     assert [(p.t, p.attempt, p.clean_accuracy) for p in curve] == [(0.1, 1, 0.5), (0.2, 2, 0.9)]
     assert [event.data["t"] for event in events if event.type == "point"] == [0.2, 0.1, 0.2]
+
+
+def test_a_second_path_has_points_of_its_own(factory, tenant_id, running_job):
+    with transaction(factory) as session:
+        points = [curve_point(0.2), curve_point(0.2, path="unaligned", clean_accuracy=0.1)]
+        jobs.record_points(session, job_id=running_job.id, attempt=1, points=points)
+        curve = jobs.curve(session, tenant_id=tenant_id, job_id=running_job.id)
+    assert [(p.path, p.t, p.clean_accuracy) for p in curve] == [("main", 0.2, 0.5), ("unaligned", 0.2, 0.1)]
+
+
+def test_the_points_of_an_analysis_are_kept_and_told(factory, tenant_id, running_analysis):
+    own = {"tenant_id": tenant_id, "job_id": running_analysis.id}
+    points = [
+        analysis_point("robust", 0.0),
+        analysis_point("standard", 1.0),
+        analysis_point("standard", 0.0, eigenvalue=3.5),
+    ]
+    with transaction(factory) as session:
+        jobs.record_analysis_points(session, job_id=running_analysis.id, attempt=1, points=points)
+        again = [analysis_point("standard", 1.0, robust_loss=2.0)]
+        jobs.record_analysis_points(session, job_id=running_analysis.id, attempt=1, points=again)
+        kept = jobs.analysis_points(session, **own)
+        events = jobs.events_after(session, **own, after_id=0, limit=99)
+    assert [(p.path, p.t, p.robust_loss, p.eigenvalue) for p in kept] == [
+        ("standard", 0.0, 0.5, 3.5),
+        ("standard", 1.0, 2.0, None),
+        ("robust", 0.0, 0.5, None),
+    ]
+    told = [event.data for event in events if event.type == "point"]
+    assert told == [point | {"attempt": 1} for point in [*points, *again]]
+
+
+def test_an_analysis_has_the_stage_of_the_robust_path(factory, running_analysis, see):
+    progress = PROGRESS | {"stage": "fitting_robust_path"}
+    with transaction(factory) as session:
+        jobs.record_progress(session, job_id=running_analysis.id, attempt=1, progress=progress, event="stage")
+    assert see(running_analysis.id).stage == "fitting_robust_path"
 
 
 def test_finishing_writes_result_artifacts_event_and_state_together(factory, tenant_id, running_job, see, event_types):

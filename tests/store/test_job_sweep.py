@@ -7,7 +7,8 @@ from sqlalchemy import func, select
 
 from store import jobs
 from store.database import transaction, try_lock
-from store.tables import Artifact, CurvePoint, JobEvent, JobLabel
+from store.tables import AnalysisPoint, Artifact, CurvePoint, JobEvent, JobLabel
+from tests.store.conftest import analysis_point, curve_point
 
 HOUR = 3600
 
@@ -138,10 +139,10 @@ def test_a_job_lost_in_its_last_attempt_fails_with_the_reason(
 def test_expired_jobs_go_with_all_that_hangs_on_them(factory, make_job, claim, let_pass, see):
     job = claim(make_job(labels={"a": "b"}).id)
     kept = make_job()
-    figures = dict.fromkeys(("clean_accuracy", "clean_accuracy_low", "clean_accuracy_high", "clean_loss", "t"), 0.5)
     artifact = jobs.NewArtifact(name="a", path="p", bytes=1, sha256="s", media_type="m")
     with transaction(factory) as session:
-        jobs.record_points(session, job_id=job.id, attempt=1, points=[{**figures, "set": "coarse"}])
+        jobs.record_points(session, job_id=job.id, attempt=1, points=[curve_point(0.5)])
+        jobs.record_analysis_points(session, job_id=job.id, attempt=1, points=[analysis_point("robust", 0.5)])
         jobs.finish(session, job_id=job.id, attempt=1, result={}, artifacts=[artifact])
         assert jobs.expired_jobs(session) == []
         jobs.delete_job(session, job_id=job.id)  # not expired: stays
@@ -151,7 +152,7 @@ def test_expired_jobs_go_with_all_that_hangs_on_them(factory, make_job, claim, l
     with transaction(factory) as session:
         assert jobs.expired_jobs(session) == [job.id]
         jobs.delete_job(session, job_id=job.id)
-        for table in (JobEvent, CurvePoint, Artifact, JobLabel):
+        for table in (JobEvent, CurvePoint, AnalysisPoint, Artifact, JobLabel):
             assert session.scalar(select(func.count()).select_from(table).where(table.job_id == job.id)) == 0
     assert see(kept.id).state == "queued"
 

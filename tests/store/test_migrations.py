@@ -14,6 +14,7 @@ from migrations import alembic_config
 from store import jobs
 from store.database import SessionFactory, transaction
 from store.tables import Base
+from tests.store.conftest import analysis_point, curve_point
 
 
 def tables_of(url: str) -> set[str]:
@@ -48,6 +49,29 @@ def test_down_and_up_again_on_a_filled_database(database_url, factory: SessionFa
     assert tables_of(database_url) == set()
     command.upgrade(config, "head")
     assert tables_of(database_url) == set(Base.metadata.tables)
+
+
+def test_repairs_outlive_the_way_to_the_schema_without_analyses_and_back(
+    database_url, factory: SessionFactory, tenant_id, running_job, running_analysis, make_job, engine: Engine
+):
+    labelled = make_job(labels={"team": "b"})
+    with transaction(factory) as session:
+        points = [curve_point(0.5), curve_point(0.5, path="unaligned")]
+        jobs.record_points(session, job_id=running_job.id, attempt=1, points=points)
+        points = [analysis_point("standard", 0.5)]
+        jobs.record_analysis_points(session, job_id=running_analysis.id, attempt=1, points=points)
+    engine.dispose()
+    config = alembic_config(database_url)
+    command.downgrade(config, "0001")
+    command.upgrade(config, "head")
+    own = {"tenant_id": tenant_id}
+    with transaction(factory) as session:
+        curve = jobs.curve(session, **own, job_id=running_job.id)
+        assert [(point.path, point.t) for point in curve] == [("main", 0.5)]
+        labels = jobs.list_jobs(session, **own, kind="repair", label=("team", "b"), limit=9)[0]
+        assert [job.id for job in labels] == [labelled.id]
+        assert jobs.list_jobs(session, **own, kind="analysis", limit=9) == ([], None)
+        assert jobs.get_job(session, **own, job_id=running_job.id).state == "running"
 
 
 def test_the_command_works_from_any_folder_and_twice_at_once(empty_database_url, tmp_path: Path):

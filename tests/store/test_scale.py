@@ -33,8 +33,8 @@ FROM (SELECT n, now() - n * interval '1 second' AS moment,
       FROM generate_series(1, :rows) AS n) AS made
 """
 FILL_LABELS = """
-INSERT INTO job_labels (job_id, key, value, tenant_id, created_at)
-SELECT id, 'team', CASE WHEN row_number() OVER (ORDER BY created_at) % 5000 = 0 THEN 'rare' ELSE 'common' END,
+INSERT INTO job_labels (job_id, kind, key, value, tenant_id, created_at)
+SELECT id, kind, 'team', CASE WHEN row_number() OVER (ORDER BY created_at) % 5000 = 0 THEN 'rare' ELSE 'common' END,
        tenant_id, created_at
 FROM jobs
 """
@@ -90,11 +90,11 @@ def test_no_query_grows_with_the_number_of_rows(
     let_pass(lost, "lease_until")
     let_pass(late, "deadline_at")
     with transaction(factory) as session:
-        middle = jobs.list_jobs(session, tenant_id=tenant_id, limit=15_000)[1]
+        middle = jobs.list_jobs(session, tenant_id=tenant_id, kind="repair", limit=15_000)[1]
     own = {"tenant_id": tenant_id, "job_id": fresh.id}
 
-    def page(**filters):
-        return lambda session: jobs.list_jobs(session, tenant_id=tenant_id, limit=50, **filters)
+    def page(kind="repair", **filters):
+        return lambda session: jobs.list_jobs(session, tenant_id=tenant_id, kind=kind, limit=50, **filters)
 
     uses = {
         "first page": page(),
@@ -103,6 +103,9 @@ def test_no_query_grows_with_the_number_of_rows(
         "a page of a common label": page(label=("team", "common")),
         "a page of a rare label": page(label=("team", "rare")),
         "a page of a missing label": page(label=("team", "none")),
+        "a page of a rare kind": page(kind="analysis"),
+        "a page of a rare kind in a common state": page(kind="analysis", state="succeeded"),
+        "a page of a rare kind with a common label": page(kind="analysis", label=("team", "common")),
         "events": lambda session: jobs.events_after(session, **own, after_id=0, limit=50),
         "position": lambda session: jobs.queue_position(session, **own),
         "cancel": lambda session: jobs.request_cancel(session, **own),

@@ -169,8 +169,17 @@ class Bench:
             "preprocessing": {"mean": MEAN, "std": STD, "size": None, "channels": "RGB"},
             "classes": CLASSES,
             "select_with_triggered": False,
+            "tampering": "backdoor",
             "criteria": {"max_accuracy_drop": 0.025, "max_attack_success_rate": 0.05},
-            "method": {"curve": "bezier", "bends": 1, "ends": "permuted", "steps": steps, "mirror": True, "seed": 7},
+            "method": {
+                "curve": "bezier",
+                "bends": 1,
+                "ends": "permuted",
+                "steps": steps,
+                "mirror": True,
+                "plane": 0,
+                "seed": 7,
+            },
             "accept_low_accuracy": False,
         } | request
         with transaction(self.factory) as session:

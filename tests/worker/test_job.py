@@ -11,7 +11,7 @@ from modeconn_core.architectures.registry import plugins
 from store.database import transaction
 from store.tables import Job
 from worker import job
-from worker.holding import repair_spec
+from worker.holding import job_spec
 from worker.problems import JobProblem
 
 WRONG_ORDER = ["green", "red", "blue"]
@@ -25,7 +25,7 @@ def run(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     def run(job_id: UUID) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         with transaction(bench.factory) as session:
-            spec = repair_spec(session, session.get_one(Job, job_id), bench.settings)
+            spec = job_spec(session, session.get_one(Job, job_id), bench.settings)
         messages: list[dict[str, Any]] = []
         return job.run(spec, messages.append), messages
 

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.plots import PALETTE, draw_curve, trigger_png
+from modeconn_core import LossPlane
+from worker.plot_style import PALETTE
+from worker.plots import draw_curve, trigger_png
 from worker.report import (
     ClassAccuracy,
     InputFile,
@@ -38,6 +40,7 @@ class Point:
     proxy_success_rate: float | None
     clean_loss: float = 0.6
     refined: bool = False
+    path: str = "main"
 
 
 @dataclass
@@ -102,7 +105,7 @@ def facts(*, measured: bool = True, text: str = "plain", **changes: Any) -> Repo
             versions={"torch": "2.13.0"},
             device="CPU",
             assumptions=[text],
-            not_tested=standing_limits(measured),
+            not_tested=standing_limits(measured, "backdoor"),
             evaluated_on=f"500 clean images. {text}",
         ),
         **changes,
@@ -287,7 +290,7 @@ def test_everything_handed_over_is_on_the_page(shown: Page):
         "97\u00a0%",
     ]:
         assert said in shown.text
-    for limit in standing_limits(True):
+    for limit in standing_limits(True, "backdoor"):
         assert limit in shown.text
 
 
@@ -363,3 +366,43 @@ def test_the_same_facts_give_the_same_bytes(tmp_path: Path):
     given = facts()
     first, second = write_report(tmp_path / "a", given), write_report(tmp_path / "b", given)
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+
+
+PLANE = LossPlane(
+    x=[0.0, 0.5, 1.0],
+    y=[0.0, 0.5, 1.0],
+    accuracy=[[0.9, 0.8, 0.9], [0.5, 0.8, 0.5], [0.2, 0.3, 0.1]],
+    attack=[[1.0, 0.0, 1.0], [0.5, 0.0, 0.5], [0.2, 0.1, 0.1]],
+    attack_measured=False,
+    bends=[(0.5, 0.6)],
+    path=[(0.0, 0.0, 0.0), (0.5, 0.5, 0.3), (1.0, 1.0, 0.0)],
+    chosen=(0.3, 0.2),
+)
+
+
+def test_the_plane_has_a_picture_and_a_section_of_its_own(tmp_path: Path, usual: Path):
+    written = write_report(tmp_path, facts(plane=PLANE))
+    assert "plane.png" in [file.name for file in written]
+    assert "The plane of the path" in (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "report.json").read_text())["plane"]["chosen"] == [0.3, 0.2]
+    assert "The plane of the path" not in (usual / "report.html").read_text()
+
+
+def test_a_second_path_is_drawn_but_never_chosen_from(tmp_path: Path):
+    both = [*facts().curve, Point(0.5, 0.2, (0.1, 0.3), 0.7, (0.6, 0.8), 0.6, path="unaligned")]
+    shown = page(tmp_path, facts(curve=both, alignment="Channels were matched."))
+    assert "Channels were matched." in shown.text
+    assert "Accuracy without alignment" in shown.text
+    assert "All 4 points as a table" in shown.text
+
+
+def test_injected_errors_are_spoken_of_as_such(tmp_path: Path):
+    shown = page(tmp_path, facts(tampering="error_injection", triggers=[]))
+    assert "the attacker's labels are left on 3.1\u00a0% of the suspicious images instead of 100.0\u00a0%" in shown.text
+    assert "Injected errors left" in shown.text
+    assert "trigger" not in shown.text.replace("triggers", "trigger").split("Not tested")[0].lower()
+
+
+def test_disputed_views_stand_in_where_no_images_were_given(tmp_path: Path):
+    said = verdict(facts(measured=False, tampering="error_injection", triggers=[]))
+    assert "still sides with the suspect on 1.5\u00a0% of the disputed views" in said

@@ -1,0 +1,127 @@
+"""An analysis job, from its row to its files: the child's work called directly, and the whole way by a real worker."""
+
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from modeconn_core.architectures.registry import plugins
+from store import jobs, queue
+from store.database import transaction
+from store.tables import Job
+from worker import analysis
+from worker.holding import job_spec
+from worker.problems import JobProblem
+
+
+@pytest.fixture
+def post(bench: Any) -> Any:
+    """Posts an analysis as `POST /analysis` does: the suspect and a noisy copy of it."""
+
+    def post(*, send: bool = False, **changes: Any) -> UUID:
+        state = bench.suspect.state_dict()
+        other = {name: tensor * 1.05 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+        request = {
+            "architecture": {"name": "colour_net", "options": {"width": 6}, "num_classes": 3},
+            "preprocessing": {"mean": [0.5, 0.4, 0.3], "std": [0.25, 0.3, 0.35], "size": None, "channels": "RGB"},
+            "classes": bench.classes,
+            "method": {
+                "curve": "bezier",
+                "bends": 1,
+                "steps": 4,
+                "mirror": True,
+                "seed": 7,
+                "align": True,
+                "points": 3,
+                "robust_path": True,
+                "max_images": 12,
+            },
+            "pgd": {"epsilon": 0.03, "steps": 2, "step_size": 0.02, "random_start": True, "norm": "linf"},
+            "eigenvalues": {"iterations": 3, "tolerance": 0.001, "images": 4},
+            "accept_low_accuracy": False,
+        } | changes
+        regular, robust = bench.add_model(state), bench.add_model(other)
+        clean = bench.add_images("clean", *bench.images(48), bench.classes)
+        with transaction(bench.factory) as session:
+            job = jobs.create_job(
+                session,
+                kind="analysis",
+                tenant_id=bench.tenant_id,
+                request=request,
+                suspect_file_id=regular,
+                clean_file_id=clean,
+                second_file_id=robust,
+                labels={},
+                seed=7,
+                deadline=timedelta(hours=1),
+                retention=timedelta(days=1),
+                max_queued=10,
+            )
+            job_id = job.id
+        if send:
+            queue.send_job(bench.settings.redis_url, job_id)
+        return job_id
+
+    return post
+
+
+@pytest.fixture
+def run(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    monkeypatch.syspath_prepend(bench.environment["PYTHONPATH"])
+    plugins.cache_clear()
+
+    def run(job_id: UUID) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        with transaction(bench.factory) as session:
+            spec = job_spec(session, session.get_one(Job, job_id), bench.settings)
+        messages: list[dict[str, Any]] = []
+        return analysis.run(spec, messages.append), messages
+
+    yield run
+    plugins.cache_clear()
+
+
+def test_files_figures_and_points_come_out(post: Any, run: Any) -> None:
+    ended, messages = run(post())
+    assert [one["name"] for one in ended["artifacts"]] == [
+        "path.safetensors",
+        "robust-path.safetensors",
+        "report.html",
+        "report.json",
+        "losses.png",
+        "eigenvalues.png",
+        "manifest.json",
+    ]
+    assert [path["path"] for path in ended["result"]["paths"]] == ["standard", "robust"]
+    points = [message["point"] for message in messages if message["kind"] == "point"]
+    assert [(point["path"], point["t"]) for point in points] == [
+        (path, t) for path in ("standard", "robust") for t in (0.0, 0.5, 1.0)
+    ]
+    assert any("hardly more robust" in warning for warning in ended["result"]["warnings"])
+
+
+def test_what_was_not_asked_for_is_not_made(post: Any, run: Any) -> None:
+    method = {"curve": "bezier", "bends": 1, "steps": 2, "mirror": True, "seed": 7, "align": False, "points": 3}
+    ended, _ = run(post(method=method | {"robust_path": False, "max_images": 12}, eigenvalues=None))
+    names = [one["name"] for one in ended["artifacts"]]
+    assert "robust-path.safetensors" not in names
+    assert "eigenvalues.png" not in names
+
+
+def test_a_model_that_does_badly_is_named(post: Any, run: Any, bench: Any) -> None:
+    with pytest.raises(JobProblem, match="The regular model gets"):
+        run(post(classes=["green", "red", "blue"]))
+
+
+def test_a_worker_does_it_and_the_database_has_it_all(bench: Any, post: Any) -> None:
+    bench.start_worker()
+    job_id = post(send=True)
+    job = bench.wait_for_end(job_id)
+    assert job.state == "succeeded", job.problem
+    with transaction(bench.factory) as session:
+        points = jobs.analysis_points(session, tenant_id=bench.tenant_id, job_id=job_id)
+        assert len(points) == 6
+        assert all(point.robust_error_low < point.robust_error_high for point in points)
+    assert job.result["paths"][0]["clean_barrier"]["height"] >= 0
+    assert "report.html" in bench.artifacts(job_id)
