@@ -1,5 +1,6 @@
 """What people hold: the typed SDK (`Client`) and the `modeconn` command."""
 
+from client.analysis import Analysis
 from client.errors import (
     DownloadBroken,
     JobCancelled,
@@ -14,13 +15,20 @@ from client.errors import (
     Unreachable,
 )
 from client.models import (
+    AnalysisJob,
+    AnalysisMethod,
+    AnalysisPoint,
+    AnalysisResult,
+    AnalysisSettings,
     ApiKey,
     Architecture,
     Criteria,
     CurvePoint,
+    Eigenvalues,
     Event,
     Job,
     Method,
+    Pgd,
     Preflight,
     Preprocessing,
     RepairSettings,
@@ -30,12 +38,19 @@ from client.repair import Repair
 from client.sdk import Client
 
 __all__ = [
+    "Analysis",
+    "AnalysisJob",
+    "AnalysisMethod",
+    "AnalysisPoint",
+    "AnalysisResult",
+    "AnalysisSettings",
     "ApiKey",
     "Architecture",
     "Client",
     "Criteria",
     "CurvePoint",
     "DownloadBroken",
+    "Eigenvalues",
     "Event",
     "Job",
     "JobCancelled",
@@ -44,6 +59,7 @@ __all__ = [
     "ModeConnError",
     "NotAuthorised",
     "NotFound",
+    "Pgd",
     "Preflight",
     "Preprocessing",
     "Problem",

@@ -2,7 +2,7 @@
 
 import typer
 
-from client.command import jobs, keys, repair, serve
+from client.command import analyse, jobs, keys, repair, serve
 
 app = typer.Typer(
     name="modeconn",
@@ -13,6 +13,7 @@ app = typer.Typer(
 )
 app.command()(serve.serve)
 app.command()(repair.repair)
+app.command()(analyse.analyse)
 app.command()(jobs.jobs)
 app.command()(jobs.show)
 app.command()(jobs.cancel)

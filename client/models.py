@@ -41,13 +41,14 @@ class Criteria(Statement):
 
 
 class Method(Statement):
-    """How the path is fitted; the defaults suit most models."""
+    """How the path is fitted; the defaults suit most models. `plane`: points per side of the loss plane, 0 for none."""
 
     curve: Literal["bezier", "chain"] = "bezier"
     bends: int = 1
     ends: Literal["permuted", "fine_tuned"] = "permuted"
     steps: int | None = None
     mirror: bool = True
+    plane: int = 0
     seed: int = 0
 
 
@@ -58,8 +59,8 @@ class Architecture(Statement):
     options: dict[str, bool | int | float | str] = Field(default_factory=dict)
 
 
-class RepairSettings(Statement):
-    """All that a repair is told besides its files. `classes` are the names in the model's index order.
+class JobSettings(Statement):
+    """What a job of any kind is told besides its files. `classes` are the names in the model's index order.
 
     Defaults: the architecture is recognised, the classes are the sorted folder names, images are only scaled to [0, 1].
     """
@@ -67,12 +68,58 @@ class RepairSettings(Statement):
     architecture: str | Architecture | None = None
     preprocessing: Preprocessing = Preprocessing()
     classes: tuple[str, ...] | None = None
-    select_with_triggered: bool = False
-    criteria: Criteria = Criteria()
-    method: Method = Method()
     accept_low_accuracy: bool = False
     labels: dict[str, str] = Field(default_factory=dict)
     deadline_seconds: int | None = None
+
+
+class RepairSettings(JobSettings):
+    """What a repair is told. `tampering`: what the suspect may have suffered."""
+
+    tampering: Literal["backdoor", "error_injection"] = "backdoor"
+    select_with_triggered: bool = False
+    criteria: Criteria = Criteria()
+    method: Method = Method()
+
+
+class AnalysisMethod(Statement):
+    """How the paths are fitted and where they are measured: `points` values of t, at most `max_images` images each."""
+
+    curve: Literal["bezier", "chain"] = "bezier"
+    bends: int = 1
+    steps: int | None = None
+    mirror: bool = True
+    seed: int = 0
+    align: bool = True
+    points: int = 31
+    robust_path: bool = True
+    max_images: int = 500
+
+
+class Pgd(Statement):
+    """The attack, in units of images in [0, 1]."""
+
+    epsilon: float = 8 / 255
+    steps: int = 10
+    step_size: float = 2 / 255
+    random_start: bool = True
+    norm: Literal["linf", "l2"] = "linf"
+
+
+class Eigenvalues(Statement):
+    """How the largest eigenvalue of the input Hessian is found."""
+
+    iterations: int = 20
+    tolerance: float = 1e-3
+    images: int = 100
+
+
+class AnalysisSettings(JobSettings):
+    """What an analysis is told. `eigenvalues`: None leaves them out."""
+
+    method: AnalysisMethod = AnalysisMethod()
+    pgd: Pgd = Pgd()
+    eigenvalues: Eigenvalues | None = Eigenvalues()
 
 
 class StoredFile(Answer):
@@ -107,7 +154,19 @@ class Artifact(Answer):
     media_type: str = "application/octet-stream"
 
 
-class Result(Answer):
+class JobResult(Answer):
+    """What every finished job has."""
+
+    warnings: list[Any] = Field(default_factory=list)
+    seconds: dict[str, float] = Field(default_factory=dict)
+    artifacts: list[Artifact] = Field(default_factory=list)
+
+    def artifact(self, name: str) -> Artifact | None:
+        """The entry of that name, or None."""
+        return next((artifact for artifact in self.artifacts if artifact.name == name), None)
+
+
+class Result(JobResult):
     """How a repair came out: the chosen point `t`, why, and the figures before and after."""
 
     t: float
@@ -116,13 +175,43 @@ class Result(Answer):
     before: Figures
     after: Figures
     targets: list[dict[str, Any]] = Field(default_factory=list)
-    warnings: list[Any] = Field(default_factory=list)
-    seconds: dict[str, float] = Field(default_factory=dict)
-    artifacts: list[Artifact] = Field(default_factory=list)
+    alignment: str | None = None
+    plane: dict[str, Any] | None = None
 
-    def artifact(self, name: str) -> Artifact | None:
-        """The entry of that name, or None."""
-        return next((artifact for artifact in self.artifacts if artifact.name == name), None)
+
+class Barrier(Answer):
+    """How far a loss rises above the line between the ends, in nats, and where; the interval is 95 %."""
+
+    height: float
+    interval: tuple[float, float]
+    t: float
+
+
+class Correlation(Answer):
+    """Of the largest eigenvalue of the input Hessian with the robustness loss."""
+
+    pearson: float
+    pearson_interval: tuple[float, float]
+    spearman: float
+    spearman_interval: tuple[float, float]
+
+
+class PathFigures(Answer):
+    """One path of an analysis."""
+
+    path: Literal["standard", "robust"]
+    clean_barrier: Barrier
+    robust_barrier: Barrier
+    correlation: Correlation | None = None
+
+
+class AnalysisResult(JobResult):
+    """How an analysis came out."""
+
+    paths: list[PathFigures]
+    alignment: str
+    fit_images: int
+    report_images: int
 
 
 class Progress(Answer):
@@ -135,8 +224,8 @@ class Progress(Answer):
     numbers: dict[str, float] = Field(default_factory=dict)
 
 
-class Job(Answer):
-    """One repair as the service knows it."""
+class AnyJob(Answer):
+    """What the service says of a job of any kind."""
 
     id: str
     state: State
@@ -148,7 +237,7 @@ class Job(Answer):
     started_at: datetime | None = None
     finished_at: datetime | None = None
     labels: dict[str, str] = Field(default_factory=dict)
-    result: Result | None = None
+    result: JobResult | None = None
     problem: dict[str, Any] | None = None
     warnings: list[Any] = Field(default_factory=list)
     links: dict[str, str] = Field(default_factory=dict)
@@ -157,6 +246,18 @@ class Job(Answer):
     def ended(self) -> bool:
         """True once the state cannot change any more."""
         return self.state in TERMINAL
+
+
+class Job(AnyJob):
+    """One repair as the service knows it."""
+
+    result: Result | None = None
+
+
+class AnalysisJob(AnyJob):
+    """One analysis as the service knows it."""
+
+    result: AnalysisResult | None = None
 
 
 class Preflight(Answer):
@@ -185,6 +286,19 @@ class CurvePoint(Answer):
     attack_success_rate: float | None = None
     proxy_success_rate: float | None = None
     clean_loss: float | None = None
+
+
+class AnalysisPoint(Answer):
+    """One path of an analysis at `t`; errors are fractions, losses in nats."""
+
+    path: Literal["standard", "robust"]
+    t: float
+    clean_loss: float
+    clean_error: float
+    robust_loss: float
+    robust_error: float
+    eigenvalue: float | None = None
+    eigenvalue_converged: float | None = None
 
 
 class ApiKey(Answer):

@@ -13,8 +13,18 @@ from typing import Any, BinaryIO, Literal, Self
 
 import httpx
 
+from client.analysis import Analysis
 from client.archive import zip_folder
-from client.models import ApiKey, Job, Preflight, RepairSettings, StoredFile
+from client.errors import NotFound
+from client.models import (
+    AnalysisJob,
+    AnalysisSettings,
+    ApiKey,
+    Job,
+    Preflight,
+    RepairSettings,
+    StoredFile,
+)
 from client.repair import Repair
 from client.transport import TIMEOUT, Transport
 
@@ -72,7 +82,7 @@ class Client:
         """Removes an uploaded file that no unfinished job needs."""
         self.transport.request("DELETE", f"/files/{file_id}")
 
-    # repairs
+    # jobs
 
     def repair(
         self,
@@ -85,10 +95,8 @@ class Client:
         idempotency_key: str | None = None,
     ) -> Repair:
         """Starts a repair. A `Path` is uploaded first (a folder is zipped); a `str` is the id of an uploaded file."""
-        body = self._body(suspect, clean, triggered, second_model, settings)
-        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
-        answer = self.transport.request("POST", "/repair", json=body, headers=headers)
-        return Repair(self.transport, Job.model_validate(answer.json()))
+        body = self._repair_body(suspect, clean, triggered, second_model, settings)
+        return Repair(self.transport, Job.model_validate(self._post("/repair", body, idempotency_key)))
 
     def preflight(
         self,
@@ -100,10 +108,32 @@ class Client:
         second_model: Input | None = None,
     ) -> Preflight:
         """Checks all that `repair` would check and estimates how long it takes, but starts nothing."""
-        body = self._body(suspect, clean, triggered, second_model, settings) | {"validate_only": True}
-        return Preflight.model_validate(self.transport.request("POST", "/repair", json=body).json())
+        body = self._repair_body(suspect, clean, triggered, second_model, settings) | {"validate_only": True}
+        return Preflight.model_validate(self._post("/repair", body))
 
-    def _body(
+    def analyse(
+        self,
+        regular: Input,
+        robust: Input,
+        clean: Input,
+        settings: AnalysisSettings,
+        *,
+        idempotency_key: str | None = None,
+    ) -> Analysis:
+        """Starts an analysis of the paths between two models; see `repair` for what a file may be."""
+        body = self._analysis_body(regular, robust, clean, settings)
+        return Analysis(self.transport, AnalysisJob.model_validate(self._post("/analysis", body, idempotency_key)))
+
+    def preflight_analysis(self, regular: Input, robust: Input, clean: Input, settings: AnalysisSettings) -> Preflight:
+        """Checks all that `analyse` would check and estimates how long it takes, but starts nothing."""
+        body = self._analysis_body(regular, robust, clean, settings) | {"validate_only": True}
+        return Preflight.model_validate(self._post("/analysis", body))
+
+    def _post(self, route: str, body: dict[str, Any], idempotency_key: str | None = None) -> Any:
+        headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
+        return self.transport.request("POST", route, json=body, headers=headers).json()
+
+    def _repair_body(
         self,
         suspect: Input,
         clean: Input,
@@ -119,6 +149,14 @@ class Client:
             **settings.model_dump(mode="json"),
         }
 
+    def _analysis_body(self, regular: Input, robust: Input, clean: Input, settings: AnalysisSettings) -> dict[str, Any]:
+        return {
+            "regular": self._file_id(regular, "model"),
+            "robust": self._file_id(robust, "model"),
+            "clean": self._file_id(clean, "clean"),
+            **settings.model_dump(mode="json"),
+        }
+
     def _file_id(self, file: Input, kind: Kind) -> str:
         if isinstance(file, Path):
             return self.upload(file, kind).id
@@ -128,18 +166,38 @@ class Client:
         """A repair by its id."""
         return Repair(self.transport, Job.model_validate(self.transport.request("GET", f"/repair/{job_id}").json()))
 
+    def analysis(self, job_id: str) -> Analysis:
+        """An analysis by its id."""
+        answer = self.transport.request("GET", f"/analysis/{job_id}").json()
+        return Analysis(self.transport, AnalysisJob.model_validate(answer))
+
+    def find(self, job_id: str) -> Repair | Analysis:
+        """A job of any kind by its id."""
+        try:
+            return self.job(job_id)
+        except NotFound:
+            return self.analysis(job_id)
+
     def jobs(
         self, *, state: str | None = None, label: tuple[str, str] | None = None, limit: int | None = None
     ) -> Iterator[Job]:
         """This key's repairs, newest first, all pages (or the first `limit`); `label` is a name and its value."""
+        return map(Job.model_validate, self._listed("/repair", state, label, limit))
+
+    def analyses(
+        self, *, state: str | None = None, label: tuple[str, str] | None = None, limit: int | None = None
+    ) -> Iterator[AnalysisJob]:
+        """This key's analyses, as `jobs` lists repairs."""
+        return map(AnalysisJob.model_validate, self._listed("/analysis", state, label, limit))
+
+    def _listed(self, route: str, state: str | None, label: tuple[str, str] | None, limit: int | None) -> Iterator[Any]:
         cursor, left = None, limit
         wanted = ":".join(label) if label else None
         while left is None or left > 0:
             asked = {"state": state, "label": wanted, "limit": min(left or 100, 100), "cursor": cursor}
             params = {name: value for name, value in asked.items() if value is not None}
-            page = self.transport.request("GET", "/repair", params=params).json()
-            for row in page["items"]:
-                yield Job.model_validate(row)
+            page = self.transport.request("GET", route, params=params).json()
+            yield from page["items"]
             left = None if left is None else left - len(page["items"])
             cursor = page["next"]
             if cursor is None:

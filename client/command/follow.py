@@ -14,6 +14,7 @@ STAGES = {
     "scanning": "looking for triggers",
     "preparing_ends": "preparing the ends",
     "fitting_path": "fitting the path",
+    "fitting_robust_path": "fitting under attack",
     "sweeping": "sweeping t",
     "selecting": "choosing t",
     "exporting": "writing the files",
@@ -75,6 +76,15 @@ class Follower:
         self._show(data.get("fraction"), f"{left:.0f} s left" if left is not None else "")
 
     def _on_point(self, data: dict[str, Any]) -> None:
+        if "robust_error" in data:
+            self._numbers = {
+                "path": data["path"],
+                "t": _number(data["t"]),
+                "error": per_cent(data["clean_error"]),
+                "under attack": per_cent(data["robust_error"]),
+            }
+            self._show(None, None)
+            return
         measured = data.get("attack_success_rate")
         name, rate = ("ASR", measured) if measured is not None else ("proxy ASR", data.get("proxy_success_rate"))
         self._numbers = {"t": _number(data["t"]), "accuracy": per_cent(data["clean_accuracy"]), name: per_cent(rate)}

@@ -1,35 +1,58 @@
 """`modeconn repair`: upload, start, follow, download."""
 
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from client.command.follow import Follower
+from client.command.options import (
+    AcceptLowAccuracy,
+    Arch,
+    ArchOption,
+    Bends,
+    Bgr,
+    Check,
+    Classes,
+    Clean,
+    Curve,
+    Deadline,
+    Label,
+    Mean,
+    NoMirror,
+    Seed,
+    Size,
+    Std,
+    Steps,
+    stated,
+)
 from client.command.shared import AsJson, Data, Exit, Key, Url, connect, err, errors_to_exit, out, print_json
-from client.command.statements import class_names, height_width, number, numbers, pairs
 from client.command.tables import print_job
-from client.models import Architecture, Criteria, Job, Method, Preflight, Preprocessing, RepairSettings, StoredFile
-from client.repair import Repair
+from client.handle import Handle
+from client.models import AnyJob, Criteria, Job, Method, Preflight, RepairSettings, StoredFile
 from client.sdk import Client, Kind
 
-CHANNEL_VALUES = "Comma-separated, one per channel, on the scale 0..1"
+AJob = TypeVar("AJob", bound=AnyJob)
+
+
+class Tampering(StrEnum):
+    """What a repair looks for."""
+
+    BACKDOOR = "backdoor"
+    ERROR_INJECTION = "error_injection"
 
 
 def repair(
     model: Annotated[
         Path, typer.Argument(help="The suspect: .safetensors, or a .pt/.pth state dict.", exists=True, dir_okay=False)
     ],
-    clean: Annotated[
-        Path, typer.Option(help="Clean images: a folder of class folders, its zip, or .npz.", exists=True)
-    ],
-    arch: Annotated[str | None, typer.Option(help="Architecture, e.g. preact_resnet18. Default: recognised.")] = None,
-    arch_option: Annotated[
-        list[str] | None, typer.Option(help="name=value for the architecture, e.g. width=16.")
-    ] = None,
+    clean: Clean,
+    arch: Arch = None,
+    arch_option: ArchOption = None,
     triggered: Annotated[
         Path | None, typer.Option(help="Triggered images, in folders named by the attacker's class.", exists=True)
     ] = None,
@@ -39,40 +62,34 @@ def repair(
     output: Annotated[
         Path | None, typer.Option("--out", help="Where the repaired weights go. Default: MODEL-repaired.safetensors.")
     ] = None,
-    mean: Annotated[str | None, typer.Option(help=f"Mean. {CHANNEL_VALUES}.")] = None,
-    std: Annotated[str | None, typer.Option(help=f"Standard deviation. {CHANNEL_VALUES}.")] = None,
-    size: Annotated[
-        str | None, typer.Option(help="HEIGHTxWIDTH that images are resized to. Default: as they are.")
-    ] = None,
-    bgr: Annotated[bool, typer.Option("--bgr", help="The model wants blue first.")] = False,
-    classes: Annotated[
-        str | None, typer.Option(help="Class names in the model's order: a,b,c or a file with one per line.")
-    ] = None,
+    mean: Mean = None,
+    std: Std = None,
+    size: Size = None,
+    bgr: Bgr = False,
+    classes: Classes = None,
     max_accuracy_drop: Annotated[
         float, typer.Option(help="Points of accuracy that may be lost.", min=0, max=100)
     ] = 2.5,
     max_attack_success_rate: Annotated[
         float, typer.Option("--max-asr", help="Attack success rate that may stay, per cent.", min=0, max=100)
     ] = 5.0,
+    tampering: Annotated[
+        Tampering, typer.Option(help="What the model may have suffered: a backdoor, or a few injected errors.")
+    ] = Tampering.BACKDOOR,
     select_with_triggered: Annotated[
         bool, typer.Option("--select-with-triggered", help="Choose t by the triggered images.")
     ] = False,
     ends: Annotated[str, typer.Option(help="Second end: permuted or fine_tuned.")] = "permuted",
-    curve: Annotated[str, typer.Option(help="bezier or chain.")] = "bezier",
-    bends: Annotated[int, typer.Option(min=1)] = 1,
-    steps: Annotated[int | None, typer.Option(help="Steps of the fit. Default: chosen by the service.")] = None,
-    no_mirror: Annotated[
-        bool, typer.Option("--no-mirror", help="A mirrored image is another class (digits, signs).")
-    ] = False,
-    seed: Annotated[int, typer.Option()] = 0,
-    label: Annotated[list[str] | None, typer.Option(help="name=value kept with the job; may be repeated.")] = None,
-    accept_low_accuracy: Annotated[
-        bool, typer.Option("--accept-low-accuracy", help="Go on although the suspect scores near chance.")
-    ] = False,
-    deadline: Annotated[int | None, typer.Option(help="Seconds after which the job is given up.")] = None,
-    check: Annotated[
-        bool, typer.Option("--check", help="Check everything and estimate the time; start nothing.")
-    ] = False,
+    curve: Curve = "bezier",
+    bends: Bends = 1,
+    steps: Steps = None,
+    no_mirror: NoMirror = False,
+    plane: Annotated[int, typer.Option(help="Points per side of a map of the path's plane; 0 for none.", min=0)] = 0,
+    seed: Seed = 0,
+    label: Label = None,
+    accept_low_accuracy: AcceptLowAccuracy = False,
+    deadline: Deadline = None,
+    check: Check = False,
     wait: Annotated[bool, typer.Option(help="Follow the job and download; --no-wait only starts it.")] = True,
     as_json: AsJson = False,
     url: Url = None,
@@ -86,21 +103,34 @@ def repair(
     """
     with errors_to_exit(as_json), connect(url, key, data) as client:
         settings = RepairSettings(
-            architecture=Architecture(name=arch, options=pairs(arch_option, number)) if arch else None,
-            preprocessing=Preprocessing(
-                mean=numbers(mean), std=numbers(std), size=height_width(size), channels="BGR" if bgr else "RGB"
+            **stated(
+                arch=arch,
+                arch_option=arch_option,
+                mean=mean,
+                std=std,
+                size=size,
+                bgr=bgr,
+                classes=classes,
+                accept_low_accuracy=accept_low_accuracy,
+                label=label,
+                deadline=deadline,
             ),
-            classes=class_names(classes),
+            tampering=tampering.value,
             select_with_triggered=select_with_triggered,
             criteria=Criteria(
                 max_accuracy_drop=max_accuracy_drop / 100, max_attack_success_rate=max_attack_success_rate / 100
             ),
             method=Method.model_validate(
-                {"curve": curve, "bends": bends, "ends": ends, "steps": steps, "mirror": not no_mirror, "seed": seed}
+                {
+                    "curve": curve,
+                    "bends": bends,
+                    "ends": ends,
+                    "steps": steps,
+                    "mirror": not no_mirror,
+                    "plane": plane,
+                    "seed": seed,
+                }
             ),
-            accept_low_accuracy=accept_low_accuracy,
-            labels=pairs(label, str),
-            deadline_seconds=deadline,
         )
         stored = upload_all(client, suspect=model, clean=clean, triggered=triggered, second_model=second_model)
         if check:
@@ -130,7 +160,7 @@ def print_preflight(preflight: Preflight, as_json: bool) -> None:
 
 def upload_all(client: Client, **files: Path | None) -> dict[str, Any]:
     """Uploads what is given, each with a bar of its own: role -> stored file."""
-    kinds: dict[str, Kind] = {"suspect": "model", "second_model": "model", "clean": "clean", "triggered": "triggered"}
+    kinds: dict[str, Kind] = {"clean": "clean", "triggered": "triggered"}  # the other roles are models
     columns = (TextColumn("uploading {task.description:<20}"), BarColumn(28), DownloadColumn(), TransferSpeedColumn())
     stored: dict[str, StoredFile] = {}
     with Progress(*columns, console=err, transient=True, disable=not err.is_terminal) as progress:
@@ -138,7 +168,7 @@ def upload_all(client: Client, **files: Path | None) -> dict[str, Any]:
             if path is None:
                 continue
             task = progress.add_task(escape(path.name), total=path.stat().st_size if path.is_file() else None)
-            stored[role] = client.upload(path, kinds[role], on_bytes=partial(_show_sent, progress, task))
+            stored[role] = client.upload(path, kinds.get(role, "model"), on_bytes=partial(_show_sent, progress, task))
     return stored
 
 
@@ -146,7 +176,7 @@ def _show_sent(progress: Progress, task: TaskID, sent: int) -> None:
     progress.update(task, completed=sent)
 
 
-def follow_to_end(job: Repair) -> Job:
+def follow_to_end(job: Handle[AJob]) -> AJob:
     """The ended job. On Ctrl-C says how to come back to it, and leaves it running."""
     err.print(f"job {job.id}", highlight=False)
     try:

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from client.command.shared import per_cent
-from client.models import ApiKey, Figures, Job, Result
+from client.models import AnalysisJob, AnalysisResult, AnyJob, ApiKey, Barrier, Figures, Job, JobResult, Result
 
 
 def print_jobs(console: Console, jobs: Iterable[Job]) -> None:
@@ -21,12 +21,21 @@ def print_jobs(console: Console, jobs: Iterable[Job]) -> None:
         accuracy = (
             f"{per_cent(result.before.clean_accuracy)} -> {per_cent(result.after.clean_accuracy)}" if result else "-"
         )
-        done = per_cent(job.progress.fraction) if job.progress and not job.ended else "-"
-        created = job.created_at.astimezone().strftime("%Y-%m-%d %H:%M") if job.created_at else "-"
-        labels = escape(" ".join(f"{name}={value}" for name, value in job.labels.items()))
         t = f"{result.t:.3g}" if result else "-"
-        table.add_row(job.id, job.state, job.stage or "-", done, t, accuracy, created, labels)
+        table.add_row(job.id, job.state, job.stage or "-", _done(job), t, accuracy, _created(job), _labels(job))
     console.print(table)
+
+
+def _done(job: AnyJob) -> str:
+    return per_cent(job.progress.fraction) if job.progress and not job.ended else "-"
+
+
+def _created(job: AnyJob) -> str:
+    return job.created_at.astimezone().strftime("%Y-%m-%d %H:%M") if job.created_at else "-"
+
+
+def _labels(job: AnyJob) -> str:
+    return escape(" ".join(f"{name}={value}" for name, value in job.labels.items()))
 
 
 def print_result(console: Console, result: Result) -> None:
@@ -43,12 +52,48 @@ def print_result(console: Console, result: Result) -> None:
     console.print(f"t = {result.t:.3g}: {result.reason}", markup=False)
     verdict = "[green]The criteria are met.[/]" if result.criteria_met else "[bold red]The criteria are NOT met.[/]"
     console.print(verdict)
+    _print_warnings(console, result)
+
+
+def _print_warnings(console: Console, result: JobResult) -> None:
     for warning in result.warnings:
         text = (warning.get("detail") or warning.get("title")) if isinstance(warning, dict) else None
         console.print(f"warning: {text or warning}", style="yellow", markup=False)
 
 
-def print_job(console: Console, job: Job) -> None:
+def print_analyses(console: Console, jobs: Iterable[AnalysisJob]) -> None:
+    """One row per analysis, newest first."""
+    table = Table(box=None)
+    table.add_column("analysis", no_wrap=True, min_width=36)
+    for name in ("state", "stage", "done", "robustness barrier", "created", "labels"):
+        table.add_column(name)
+    for job in jobs:
+        barrier = _barrier(job.result.paths[0].robust_barrier) if job.result else "-"
+        table.add_row(job.id, job.state, job.stage or "-", _done(job), barrier, _created(job), _labels(job))
+    console.print(table)
+
+
+def print_analysis_result(console: Console, result: AnalysisResult) -> None:
+    """Each path's barriers, and how the input Hessian goes with the robustness loss."""
+    columns = ("path", "standard loss's barrier", "robustness loss's barrier", "Hessian's correlation")
+    table = Table(*columns, box=None)
+    for path in result.paths:
+        found = path.correlation
+        together = f"Pearson {found.pearson:.2f}, Spearman {found.spearman:.2f}" if found else "-"
+        table.add_row(path.path, _barrier(path.clean_barrier), _barrier(path.robust_barrier), together)
+    console.print(table)
+    console.print(
+        f"In nats, on {result.report_images} images that no path was trained on. {result.alignment}", markup=False
+    )
+    _print_warnings(console, result)
+
+
+def _barrier(barrier: Barrier) -> str:
+    low, high = barrier.interval
+    return f"{barrier.height:.2f} ({low:.2f} to {high:.2f})"
+
+
+def print_job(console: Console, job: Job | AnalysisJob) -> None:
     """One job with its result or its problem."""
     console.print(
         f"{job.id}  {job.state}" + (f"  ({job.stage})" if job.stage and not job.ended else ""), highlight=False
@@ -59,7 +104,9 @@ def print_job(console: Console, job: Job) -> None:
         console.print(f"{per_cent(job.progress.fraction)} done")
     if job.problem:
         console.print(f"{job.problem.get('title')}: {job.problem.get('detail', '')}", style="red", markup=False)
-    if job.result:
+    if isinstance(job.result, AnalysisResult):
+        print_analysis_result(console, job.result)
+    elif job.result:
         print_result(console, job.result)
 
 

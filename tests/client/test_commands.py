@@ -1,5 +1,6 @@
 """The command says what happened in words or JSON, and its exit code says it to scripts."""
 
+import hashlib
 import io
 import json
 import socket
@@ -146,3 +147,117 @@ def test_a_log_gets_one_line_per_stage_and_every_warning():
         ["40.0", "%", "fitting the path"],
         ["warning:", "the", "[first] worker died"],
     ]
+
+
+ANALYSIS = {"id": "a1", "state": "succeeded", "labels": {}, "created_at": "2026-11-22T10:00:00Z"}
+PATH_FIGURES = {
+    "path": "standard",
+    "clean_barrier": {"height": 0.01, "interval": [0.0, 0.04], "t": 0.5},
+    "robust_barrier": {"height": 1.93, "interval": [1.5, 2.4], "t": 0.4},
+    "correlation": {
+        "pearson": 0.91,
+        "pearson_interval": [0.8, 0.96],
+        "spearman": 0.95,
+        "spearman_interval": [0.85, 0.98],
+    },
+}
+ANALYSED = {
+    "paths": [PATH_FIGURES, PATH_FIGURES | {"path": "robust", "correlation": None}],
+    "alignment": "[4] of 8 channels were moved.",
+    "fit_images": 1500,
+    "report_images": 500,
+    "warnings": ["The second model is hardly more robust."],
+}
+
+
+def no_repair(handler, send) -> None:
+    send(handler, 404, json.dumps({"type": "/problems/job-not-found", "title": "No such job"}).encode())
+
+
+def test_an_analysis_is_shown_with_its_barriers_by_the_same_command(server, send):
+    def answer(handler, seen, n):
+        if seen.path.startswith("/repair"):
+            return no_repair(handler, send)
+        return send(handler, 200, json.dumps(ANALYSIS | {"result": ANALYSED}).encode())
+
+    server.answer = answer
+    done = run("show", "a1", url=server.url)
+    assert done.exit_code == 0, done.stderr
+    for words in ("1.93 (1.50 to 2.40)", "Pearson 0.91, Spearman 0.95", "[4] of 8", "500 images", "hardly more robust"):
+        assert words in done.stdout
+    assert json.loads(run("show", "a1", "--json", url=server.url).stdout)["result"]["report_images"] == 500
+
+
+def test_a_job_that_is_neither_is_not_found(server, send):
+    server.answer = lambda handler, seen, n: no_repair(handler, send)
+    assert run("show", "x", url=server.url).exit_code == Exit.REFUSED
+
+
+def test_analyses_are_listed_when_asked_for(server, send):
+    page = {"items": [ANALYSIS | {"result": ANALYSED}], "next": None}
+    server.answer = lambda handler, seen, n: send(handler, 200, json.dumps(page).encode())
+    done = run("jobs", "--analyses", url=server.url)
+    assert server.seen[0].path.startswith("/analysis?")
+    assert "a1" in done.stdout
+    assert "1.93" in done.stdout
+
+
+def test_analyse_uploads_states_everything_follows_and_downloads(server, send, tmp_path):
+    for name in ("regular.safetensors", "robust.safetensors", "clean.zip"):
+        (tmp_path / name).write_bytes(b"x")
+    file = {"name": "n", "bytes": 1, "sha256": "0" * 64}
+    artifact = {"name": "report.html", "bytes": 2, "sha256": hashlib.sha256(b"ok").hexdigest()}
+    asked = {}
+
+    def answer(handler, seen, n):
+        if seen.path.startswith("/files"):
+            kind = seen.path.split("kind=")[1].split("&")[0]
+            return send(handler, 201, json.dumps(file | {"id": f"f{n}", "kind": kind}).encode())
+        if seen.method == "POST":
+            asked.update(json.loads(seen.body))
+            return send(handler, 202, json.dumps(ANALYSIS | {"state": "queued"}).encode())
+        if seen.path.endswith("/events"):
+            return send(handler, 200, b"id: 1\nevent: succeeded\ndata: {}\n\n", Content_Type="text/event-stream")
+        if "/artifacts/" in seen.path:
+            return send(handler, 200, b"ok")
+        return send(handler, 200, json.dumps(ANALYSIS | {"result": ANALYSED | {"artifacts": [artifact]}}).encode())
+
+    server.answer = answer
+    done = run(
+        "analyse",
+        str(tmp_path / "regular.safetensors"),
+        str(tmp_path / "robust.safetensors"),
+        f"--clean={tmp_path / 'clean.zip'}",
+        "--epsilon=4/255",
+        "--norm=l2",
+        "--points=11",
+        "--no-eigenvalues",
+        "--no-random-start",
+        f"--out={tmp_path / 'made'}",
+        url=server.url,
+    )
+    assert done.exit_code == 0, done.stderr
+    assert (asked["regular"], asked["robust"], asked["clean"]) == ("f0", "f1", "f2")
+    assert asked["pgd"] == {"epsilon": 4 / 255, "steps": 10, "step_size": 2 / 255, "random_start": False, "norm": "l2"}
+    assert asked["method"]["points"] == 11
+    assert asked["eigenvalues"] is None
+    assert (tmp_path / "made" / "report.html").read_bytes() == b"ok"
+    assert "1.93" in done.stdout
+
+
+def test_a_radius_that_is_no_number_is_said_before_anything_is_uploaded(server, tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(b"x")
+    model = str(tmp_path / "m.safetensors")
+    done = run("analyse", model, model, f"--clean={model}", "--epsilon=large", url=server.url)
+    assert done.exit_code == Exit.ERROR
+    assert "'large' is not a number or a fraction" in done.stderr
+    assert server.seen == []
+
+
+def test_points_of_an_analysis_are_followed():
+    text = io.StringIO()
+    data = {"path": "robust", "t": 0.5, "clean_error": 0.12, "robust_error": 0.61}
+    with Follower(Console(file=text, width=160, force_terminal=True, color_system=None)) as follower:
+        follower.on_event(Event(id="1", type="point", data=data))
+    assert "path robust" in text.getvalue()
+    assert "under attack 61.0 %" in text.getvalue()
