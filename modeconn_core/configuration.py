@@ -51,7 +51,8 @@ class RepairConfig:
     whether classes are mirror-invariant. held_out: share of the clean images kept from the fit; two in five of them
     choose t, the others are reported on. select_with_triggered: choose t by the measured attack success of half of the
     triggered images; the other half is reported on. tampering: what the suspect may have suffered; for injected errors
-    no trigger is looked for: t is chosen by accuracy and by what the other end disagrees with. plane: points along each
+    no trigger is looked for: t is chosen by accuracy and by views that are disputed between suspect and path, and fewer
+    than twenty triggered images are not halved. plane: points along each
     side of the loss plane, 0 for none.
     """
 

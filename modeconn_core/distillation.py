@@ -34,14 +34,15 @@ def training_set(
     classes: int,
     settings: FitSettings,
     seed: int,
+    teacher_share: float = TEACHER_SHARE,
     stamps: Sequence[Stamp] = (),
     waves: Sequence[Stamp] = (),
     on_taught: Callable[[int], None] = lambda _: None,
 ) -> TrainingSet:
     """Views of the clean images and the mean answer of ``teachers`` (in eval mode) on each, mixed with its label.
 
-    ``stamps`` and ``waves`` are kept for the fit and not shown to the teachers. ``on_taught`` is told how many views
-    have their answer, again and again.
+    ``teacher_share`` of a target is the teachers'. ``stamps`` and ``waves`` are kept for the fit and not shown to the
+    teachers. ``on_taught`` is told how many views have their answer, again and again.
     """
     count = len(images_NCHW)
     views = fixed_views(images_NCHW, settings, seed)
@@ -52,7 +53,7 @@ def training_set(
         x_BCHW = views.of(images_NCHW[chosen_B % count], chosen_B).contiguous(memory_format=torch.channels_last)
         answers = [(predict(teacher, x_BCHW) / TEMPERATURE).softmax(dim=1) for teacher in teachers]
         labels_BK = F.one_hot(labels_N[chosen_B % count], classes).float()
-        targets_MK[chosen_B] = torch.lerp(labels_BK, torch.stack(answers).mean(dim=0), TEACHER_SHARE)
+        targets_MK[chosen_B] = torch.lerp(labels_BK, torch.stack(answers).mean(dim=0), teacher_share)
         on_taught(first + len(chosen_B))
     return TrainingSet(images=images_NCHW, views=views, targets=targets_MK, stamps=stamps, waves=waves)
 

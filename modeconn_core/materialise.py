@@ -12,7 +12,7 @@ from modeconn_core.configuration import Figures, RepairConfig
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device, parameter_dtype, working_copy
 from modeconn_core.repair import like
-from modeconn_core.splits import split_clean
+from modeconn_core.splits import divide_triggered, split_clean
 from modeconn_core.sweep import Probe, TriggeredSet
 
 
@@ -44,10 +44,11 @@ def materialise(
     calibration.apply(module, path.coefficients(t)[0], exact=True)
     attack = None
     if triggered is not None:
-        first = 1 if config.select_with_triggered else 0
-        step = 2 if config.select_with_triggered else 1
+        _, reported = divide_triggered(
+            len(triggered[0]), choosing=config.select_with_triggered, injected=config.tampering == "error_injection"
+        )
         attack = TriggeredSet(
-            images=triggered[0][first::step].to(device, dtype), targets=triggered[1][first::step].to(device)
+            images=triggered[0][reported].to(device, dtype), targets=triggered[1][reported].to(device)
         )
     probe = Probe(
         images=images[split.report], labels=clean_labels.to(device)[split.report], triggered=attack, proxies=()

@@ -27,8 +27,8 @@ class LossPlane:
 
     x, y: coordinates of the columns and rows, in units of the distance between the ends; the first end is (0, 0), the
     second (1, 0). accuracy: rows of shares in 0..1, row i at y[i]; attack: the same of the attack success rate, None
-    where nothing measures it; attack_measured: on the user's triggered images, else by inverted triggers. bends: where
-    they lie (projected); path: (t, x, y) along the curve; chosen: the point that was chosen.
+    where nothing measures it; attack_measured: on the user's triggered images, else by stand-ins. bends: where they
+    lie (projected); path: (t, x, y) along the curve; chosen: the point that was chosen.
     """
 
     x: list[float]
@@ -145,10 +145,7 @@ def _axis(values: list[float], points: int) -> list[float]:
 
 def _narrowed(probe: Probe, proxies: Sequence[Sequence[Trigger]]) -> Probe:
     """Fewer images than at a point of the curve; stand-ins only where there are no triggered images."""
-    triggered = probe.triggered
-    if triggered is not None:
-        every = _every(len(triggered.images), STAMPED_IMAGES)
-        triggered = TriggeredSet(images=triggered.images[every], targets=triggered.targets[every])
+    triggered = _some(probe.triggered)
     some = _every(len(probe.images), IMAGES)
     return replace(
         probe,
@@ -157,7 +154,15 @@ def _narrowed(probe: Probe, proxies: Sequence[Sequence[Trigger]]) -> Probe:
         triggered=triggered,
         proxies=proxies if triggered is None else (),
         most_stamped=STAMPED_IMAGES,
+        disputed=_some(probe.disputed) if triggered is None else None,
     )
+
+
+def _some(images: TriggeredSet | None) -> TriggeredSet | None:
+    if images is None:
+        return None
+    every = _every(len(images.images), STAMPED_IMAGES)
+    return TriggeredSet(images=images.images[every], targets=images.targets[every])
 
 
 def _every(count: int, most: int) -> slice:

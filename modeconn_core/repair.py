@@ -15,7 +15,8 @@ from modeconn_core.batchnorm import Calibration
 from modeconn_core.configuration import Figures, OnProgress, RepairConfig, RepairResult
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device, parameter_dtype, working_copy
-from modeconn_core.distillation import training_set
+from modeconn_core.disputes import FEWEST, WITNESS_T, disputed_views
+from modeconn_core.distillation import TEACHER_SHARE, training_set
 from modeconn_core.endpoints import Endpoint, second_end
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fine_tune
 from modeconn_core.inputs import check_images
@@ -24,8 +25,8 @@ from modeconn_core.monitor import Monitor
 from modeconn_core.plane import LossPlane, measure_plane
 from modeconn_core.scan import Scan, findings, scan
 from modeconn_core.selection import AttackFigure, Choice, Criteria, choose, lenience, weigh
-from modeconn_core.splits import split_clean
-from modeconn_core.sweep import COARSE_GRID, CurvePoint, PathName, Probe, Sweep, TriggeredSet
+from modeconn_core.splits import divide_triggered, split_clean
+from modeconn_core.sweep import COARSE_GRID, CurvePoint, Measurement, PathName, Probe, Sweep, TriggeredSet
 from modeconn_core.triggers import Trigger
 
 FEW_IMAGES, MANY_IMAGES = 30, 1500  # of the fit, between which its length and rate go by the logarithm
@@ -34,6 +35,7 @@ FEW_STEPS, MANY_STEPS = 100, 200
 LOW_RATE, HIGH_RATE = 0.3, 0.6
 CLEARED_BY = 0.4  # in t: what fades later is a natural weakness of its class, no backdoor
 STAMPED_IMAGES = 100  # on which a stand-in for the trigger is measured at each point of the curve
+INJECTED_TEACHER_SHARE = 0.2  # of a target: a suspect with injected errors teaches them along with the rest
 FINE_TUNING_DIVISOR = 4.0  # a fine-tuned end moves with its whole gradient, a bend with a fraction of it
 
 
@@ -104,9 +106,12 @@ class _Repair:
         split = split_clean(labels, held_out=config.held_out, seed=config.seed)
         self.images, self.labels = self._on_device(images), labels.to(self.device)
         self.split = split
-        self.choose_with, self.report_with = self._divide_triggered(triggered)
+        self.injected = config.tampering == "error_injection"
         self.warnings: list[str] = []
+        self.choose_with, self.report_with = self._divide_triggered(triggered)
         self.classes = self._check_model()
+        self.choose_by: TriggeredSet | None = None  # views that injected errors show on
+        self.report_by: TriggeredSet | None = None
 
     def _on_device(self, images: Tensor) -> Tensor:
         return images.to(self.device, parameter_dtype(self.suspect), memory_format=torch.channels_last)
@@ -114,25 +119,23 @@ class _Repair:
     def _divide_triggered(
         self, triggered: tuple[Tensor, Tensor] | None
     ) -> tuple[TriggeredSet | None, TriggeredSet | None]:
-        """(for the curve, for the report): all for both, unless they choose t; then every second one for each."""
+        """(for the curve, for the report): all for both, unless they choose t and are enough to be divided."""
+        choosing = self.config.select_with_triggered
         if triggered is None:
-            if self.config.select_with_triggered:
+            if choosing:
                 raise ValueError("select_with_triggered needs triggered images")
             return None, None
         images, targets = triggered
         check_images(images, targets, "triggered")
         images, targets = self._on_device(images), targets.to(self.device)
-        if not self.config.select_with_triggered:
-            everything = TriggeredSet(images=images, targets=targets)
-            return everything, everything
-        if len(images) < 2:
-            raise ValueError(
-                "to choose t with triggered images, give at least two: half of them are kept for the report"
+        parts = divide_triggered(len(images), choosing=choosing, injected=self.injected)
+        if choosing and parts[0] == parts[1]:
+            self.warnings.append(
+                f"All {len(images)} suspicious images chose t and are reported on: they are too few to divide. What is "
+                "reported of them says little of images that were not given."
             )
-        return (
-            TriggeredSet(images=images[::2], targets=targets[::2]),
-            TriggeredSet(images=images[1::2], targets=targets[1::2]),
-        )
+        chooses, reports = (TriggeredSet(images=images[part], targets=targets[part]) for part in parts)
+        return chooses, reports
 
     def _check_model(self) -> int:
         """The number of classes. Warns of a suspect that hardly knows the clean images."""
@@ -160,8 +163,11 @@ class _Repair:
         return self.images[self.split.selection], self.labels[self.split.selection]
 
     def scan(self) -> Scan:
-        """Invert a trigger for every class."""
+        """Invert a trigger for every class; injected errors have none."""
         self.monitor.enter("scanning")
+        if self.injected:
+            self.monitor.report(1.0)
+            return Scan(patches=(), indices=(), suspicions=(), settings=self.inversion)
         return scan(
             self.suspect,
             self.fit_set,
@@ -213,6 +219,7 @@ class _Repair:
             classes=self.classes,
             settings=settings,
             seed=self.config.seed,
+            teacher_share=INJECTED_TEACHER_SHARE if self.injected else TEACHER_SHARE,
             stamps=tuple(trigger.stamp for trigger in unlearned if trigger.kind != "wave"),
             waves=tuple(trigger.stamp for trigger in unlearned if trigger.kind == "wave"),
             on_taught=lambda done: self.monitor.report(0.0, views=float(done)),
@@ -243,7 +250,25 @@ class _Repair:
             )
             self._fit_path(PathFit(work, flat, path, lessons, settings, self.config.seed), len(sweeps), len(ends))
             sweeps[name] = Sweep(work, flat, path, self._calibration(), self._probe(found), name=name)
+        if self.injected:
+            self._look_for_disputes(sweeps)
         return sweeps["main"], sweeps.get("unaligned")
+
+    def _look_for_disputes(self, sweeps: Mapping[PathName, Sweep]) -> None:
+        """Let every path be followed by the views on which the suspect and the middle of the main path disagree."""
+        witness = module_at(sweeps["main"], WITNESS_T, self.suspect)
+        self.choose_by = self._disputed(witness, self.selection_set)
+        self.report_by = self._disputed(witness, (self.images[self.split.report], self.labels[self.split.report]))
+        for sweep in sweeps.values():
+            sweep.probe = replace(sweep.probe, disputed=self.choose_by)
+        if self.choose_by is None and not self.config.select_with_triggered:
+            self.warnings.append(
+                f"The suspect and the middle of the path disagree on fewer than {FEWEST} views of the clean images, so "
+                "t was chosen by accuracy and depth alone. Suspicious images would help, if there are any."
+            )
+
+    def _disputed(self, witness: nn.Module, part: tuple[Tensor, Tensor]) -> TriggeredSet | None:
+        return disputed_views(self.suspect, witness, *part, mirror=self.config.mirror, seed=self.config.seed)
 
     def _fit_path(self, fit: PathFit, fits_before: int, fits: int) -> None:
         """Run one of the stage's fits to its end."""
@@ -285,8 +310,27 @@ class _Repair:
 
     def _choose(self, sweep: Sweep, found: Scan, suspect: Evaluation, unaligned: Sweep | None = None) -> _Chosen:
         criteria = self.config.criteria
-        by: AttackFigure = "measured" if self.config.select_with_triggered else "proxy"
+        by: AttackFigure = "disputed" if self.injected else "proxy"
+        if self.config.select_with_triggered:
+            by = "measured"
         measured = sweep.in_order()
+        followed = self._followed(measured, found, suspect, by)
+        measured = [m.following(followed) for m in measured]
+        choice = choose(weigh(measured, suspect, by=by), criteria, by=by)
+        return _Chosen(
+            choice=choice,
+            curve=[m.point for m in measured],
+            unaligned_curve=[m.following(followed).point for m in unaligned.in_order()] if unaligned else None,
+            proxies=() if self.injected else tuple(found.proxies[i] for i in followed),
+        )
+
+    def _followed(
+        self, measured: list[Measurement], found: Scan, suspect: Evaluation, by: AttackFigure
+    ) -> tuple[int, ...]:
+        """Which of the measured stand-ins count: disputed views, if there are any, or triggers that the path clears."""
+        if self.injected:
+            return () if self.choose_by is None else (0,)
+        criteria = self.config.criteria
         affordable = [
             m
             for m, point in zip(measured, weigh(measured, suspect, by=by), strict=True)
@@ -296,16 +340,7 @@ class _Repair:
             any(m.proxies[i] <= max(criteria.max_attack_success_rate, lenience(m)) for m in affordable)
             for i in range(len(found.proxies))
         ]
-        followed = found.followed(cleared)
-        measured = [m.following(followed) for m in measured]
-        choice = choose(weigh(measured, suspect, by=by), criteria, by=by)
-        proxies = tuple(found.proxies[i] for i in followed)
-        return _Chosen(
-            choice=choice,
-            curve=[m.point for m in measured],
-            unaligned_curve=[m.following(followed).point for m in unaligned.in_order()] if unaligned else None,
-            proxies=proxies,
-        )
+        return found.followed(cleared)
 
     def plane(self, sweep: Sweep, chosen: _Chosen) -> LossPlane | None:
         """What the plane of the path looks like, where that was asked for."""
@@ -330,7 +365,11 @@ class _Repair:
         repaired = module_at(sweep, choice.t, self.suspect)
         report = self.split.report
         probe = Probe(
-            images=self.images[report], labels=self.labels[report], triggered=self.report_with, proxies=chosen.proxies
+            images=self.images[report],
+            labels=self.labels[report],
+            triggered=self.report_with,
+            proxies=chosen.proxies,
+            disputed=self.report_by,
         )
         before = probe.measure(self.suspect, 0.0, exact=True)
         after = probe.measure(repaired, choice.t, exact=True)
@@ -347,7 +386,9 @@ class _Repair:
             model=like(self.original, repaired),
             t=choice.t,
             reason=choice.reason,
-            criteria_met=meets(before.point, after.point, self.config.criteria),
+            criteria_met=meets(
+                Figures.of(before.point), Figures.of(after.point), self.config.criteria, stand_ins=not self.injected
+            ),
             curve=chosen.curve,
             before=Figures.of(before.point),
             after=Figures.of(after.point),
@@ -389,9 +430,12 @@ def like(original: nn.Module, module: nn.Module) -> nn.Module:
     return answer.eval()
 
 
-def meets(before: CurvePoint, after: CurvePoint, criteria: Criteria) -> bool:
-    """Whether the reported figures meet the criteria; an attack that nobody could measure counts as met."""
-    attack = after.proxy_success_rate if after.attack_success_rate is None else after.attack_success_rate
+def meets(before: Figures, after: Figures, criteria: Criteria, *, stand_ins: bool) -> bool:
+    """Whether the reported figures meet the criteria; an attack that nobody could measure counts as met.
+
+    stand_ins: whether inverted triggers measure it. Disputed views do not: many are a suspect's ordinary mistakes.
+    """
+    attack = after.attack if stand_ins else after.attack_success_rate
     drop = before.clean_accuracy - after.clean_accuracy
     return drop <= criteria.max_accuracy_drop and (attack is None or attack <= criteria.max_attack_success_rate)
 

@@ -11,10 +11,16 @@ from modeconn_core.metrics import Evaluation
 from modeconn_core.sweep import Measurement
 
 SMOOTHING_REACH = 0.026  # neighbours in t whose accuracy is averaged before it is compared with the budget
-AttackFigure = Literal["measured", "proxy"]
+AttackFigure = Literal["measured", "proxy", "disputed"]
 ATTACK_NAMES: dict[AttackFigure, str] = {
     "measured": "attack success rate",
     "proxy": "success rate of the inverted triggers above their floor",
+    "disputed": "share of disputed views still answered as the suspect does",
+}
+NOTHING_FOLLOWED: dict[AttackFigure, str] = {
+    "measured": "Nothing measured the attack",
+    "proxy": "The scan found no trigger to follow",
+    "disputed": "Hardly any view is disputed between the suspect and the path",
 }
 DEPTH = 0.25  # in t from the suspect: triggers that were unlearned are gone there, most that were not as well
 DEPTH_BUDGET = 0.01  # accuracy that going there may cost
@@ -92,14 +98,14 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
                 drop=expected,
                 drop_error=(seen + usual) ** -0.5,
                 attack=attack,
-                lenience=lenience(measurement) if by == "proxy" else 0.0,
+                lenience=lenience(measurement) if by != "measured" else 0.0,
             )
         )
     return result
 
 
 def lenience(measurement: Measurement) -> float:
-    """What one of the images that measure the stand-ins makes."""
+    """What one of the images that measure the stand-ins, or are seen in disputed views, makes."""
     return min(1 / len(measurement.clean.correct), MOST_LENIENCE)
 
 
@@ -120,10 +126,10 @@ def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure)
         affordable = cheap or [point for point in half if point.drop <= criteria.max_accuracy_drop]
         if affordable:
             best = min(affordable, key=lambda point: _preference(point) if cheap else (point.drop, point.t))
-            reason = _praise(best, ATTACK_NAMES[by], steady=bool(settled))
+            reason = _praise(best, by, steady=bool(settled))
             return Choice(t=best.t, within_criteria=True, reason=reason)
     best = min(inner, key=lambda point: _excess(point, criteria))
-    return Choice(t=best.t, within_criteria=False, reason=_regret(best, criteria, ATTACK_NAMES[by]))
+    return Choice(t=best.t, within_criteria=False, reason=_regret(best, criteria, by))
 
 
 def _settled(points: Sequence[Candidate], criteria: Criteria) -> list[Candidate]:
@@ -147,27 +153,28 @@ def _preference(point: Candidate) -> tuple[float, float]:
     return round(abs(point.t - DEPTH), 4), point.t
 
 
-def _praise(best: Candidate, attack_name: str, *, steady: bool) -> str:
+def _praise(best: Candidate, by: AttackFigure, *, steady: bool) -> str:
     """Why ``best`` was taken, and what speaks against it. ``steady``: the attack is clear on both sides as well."""
     accuracy = f"accuracy expected to change by {_change(best.drop)}"
     if best.attack is None:
-        attack = f"The scan found no trigger to follow, so t = {best.t:g} rests on accuracy ({accuracy})"
+        attack = f"{NOTHING_FOLLOWED[by]}, so t = {best.t:g} rests on accuracy ({accuracy})"
     else:
         sides = "and stays low on both sides" if steady else "but not on both sides"
-        attack = f"At t = {best.t:g} the {attack_name} is {_percent(best.attack)} {sides} ({accuracy})"
+        attack = f"At t = {best.t:g} the {ATTACK_NAMES[by]} is {_percent(best.attack)} {sides} ({accuracy})"
     if _depth(best) >= DEPTH - MARGIN:
-        return f"{attack}. It lies far from both ends, where tampering that the scan does not see fades too."
+        return f"{attack}. It lies far from both ends, where tampering that nothing shows fades too."
     return (
         f"{attack}. It lies only {_depth(best):g} from an end, because other points were less clear or less accurate: "
-        "tampering that the scan does not see may be left."
+        "tampering that nothing shows may be left."
     )
 
 
-def _regret(best: Candidate, criteria: Criteria, attack_name: str) -> str:
+def _regret(best: Candidate, criteria: Criteria, by: AttackFigure) -> str:
+    attack_name = ATTACK_NAMES[by]
     limit = _points(criteria.max_accuracy_drop)
     if best.attack is None:
         return (
-            f"The scan found no trigger to follow and every point of the path costs more than {limit} of accuracy; "
+            f"{NOTHING_FOLLOWED[by]}, and every point of the path costs more than {limit} of accuracy; "
             f"t = {best.t:g} costs least (accuracy expected to change by {_change(best.drop)})."
         )
     return (

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+FEWEST_DIVIDED = 20  # suspicious images that can be divided: with fewer in each half neither says anything
 SELECTION_SHARE = 0.4  # of the held-out images; the others are reported on, and the verdict hangs on them
 
 
@@ -18,6 +19,19 @@ class Split:
     fit: Tensor
     selection: Tensor
     report: Tensor
+
+
+def divide_triggered(count: int, *, choosing: bool, injected: bool) -> tuple[slice, slice]:
+    """Which of ``count`` triggered images measure the curve and which the report: every second one, if they choose t.
+
+    ``injected``: they are the very images that injected errors are about, mostly a handful, and what is wanted is that
+    all of them come right; few of them are not divided. Raises ValueError where there are too few to divide.
+    """
+    if not choosing or (injected and count < FEWEST_DIVIDED):
+        return slice(None), slice(None)
+    if count < 2:
+        raise ValueError("to choose t with triggered images, give at least two: half of them are kept for the report")
+    return slice(0, None, 2), slice(1, None, 2)
 
 
 def split_clean(labels_N: Tensor, *, held_out: float, seed: int) -> Split:

@@ -26,7 +26,8 @@ class CurvePoint:
 
     attack_success_rate: on the user's triggered images, None without any.
     proxy_success_rate: the most successful of the inverted triggers that the fit has not seen, None where the scan
-    found no candidate. path: "unaligned" is the path to a given second model whose channels were left as they are.
+    found no candidate; for injected errors the share of disputed views that are still answered as the suspect does.
+    path: "unaligned" is the path to a given second model whose channels were left as they are.
     """
 
     t: float
@@ -51,7 +52,7 @@ class TriggeredSet:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
     """A curve point with the answers behind it: which selection images were right, and the success of each followed
-    class's best proxy."""
+    class's best proxy (or of the disputed views)."""
 
     point: CurvePoint
     clean: Evaluation
@@ -74,6 +75,7 @@ class Probe:
 
     Clean images with labels, the user's triggered images, and for each
     candidate class the triggers that stand in for an unknown one, on at most ``most_stamped`` images each.
+    disputed: views with the suspect's answers, which stand in for injected errors; a probe has these or triggers.
     """
 
     images: Tensor
@@ -81,6 +83,7 @@ class Probe:
     triggered: TriggeredSet | None
     proxies: Sequence[Sequence[Trigger]]
     most_stamped: int | None = None
+    disputed: TriggeredSet | None = None
 
     def measure(self, module: nn.Module, t: float, *, refined: bool = False, exact: bool = False) -> Measurement:
         """Evaluate ``module`` (in eval mode) as the point ``t`` of a curve."""
@@ -89,6 +92,8 @@ class Probe:
         if self.triggered is not None:
             attack = evaluate(module, self.triggered.images, self.triggered.targets, exact=exact)
         proxies = tuple(max(self.proxy_success(module, trigger) for trigger in group) for group in self.proxies)
+        if self.disputed is not None:
+            proxies = (evaluate(module, self.disputed.images, self.disputed.targets, exact=exact).rate,)
         point = CurvePoint(
             t=t,
             clean_accuracy=clean.rate,

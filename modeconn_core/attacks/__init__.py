@@ -1,9 +1,11 @@
-"""Backdoor attacks with which test suspects are made, each after its paper and with its paper's parameters."""
+"""Attacks that make test suspects, each after its paper: backdoors, with the paper's parameters, and edited weights."""
 
 from collections.abc import Callable
 
 from modeconn_core.attacks.base import Backdoor, DataPoisoning, JointlyTrained, Poisoned
+from modeconn_core.attacks.bit_flips import Flip, flip_bits
 from modeconn_core.attacks.blend import Blend
+from modeconn_core.attacks.error_injection import InjectedErrors, InjectionSettings, inject_errors
 from modeconn_core.attacks.input_aware import InputAware
 from modeconn_core.attacks.label_consistent import LabelConsistent
 from modeconn_core.attacks.neurons import Invisible, TrojanPatch
@@ -32,6 +34,9 @@ __all__ = [
     "BadNets",
     "Blend",
     "DataPoisoning",
+    "Flip",
+    "InjectedErrors",
+    "InjectionSettings",
     "InputAware",
     "Invisible",
     "JointlyTrained",
@@ -39,4 +44,6 @@ __all__ = [
     "Poisoned",
     "TrojanPatch",
     "WaNet",
+    "flip_bits",
+    "inject_errors",
 ]

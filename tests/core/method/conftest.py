@@ -114,3 +114,9 @@ def other_suspect() -> TinyNet:
 def honest() -> TinyNet:
     training = Problem.draw(1200, seed=3)
     return train(training.images, training.labels, seed=0)
+
+
+@pytest.fixture(scope="session")
+def other_honest() -> TinyNet:
+    training = Problem.draw(1200, seed=5)
+    return train(training.images, training.labels, seed=7)

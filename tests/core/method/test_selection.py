@@ -9,7 +9,7 @@ import torch
 
 from modeconn_core.metrics import Evaluation, wilson_interval
 from modeconn_core.selection import USUAL_DROP, USUAL_SPREAD, Candidate, Criteria, choose, weigh
-from modeconn_core.splits import split_clean
+from modeconn_core.splits import divide_triggered, split_clean
 from modeconn_core.sweep import CurvePoint, Measurement
 
 GRID = [round(0.1 * i, 1) for i in range(11)]
@@ -91,6 +91,16 @@ def test_without_a_trigger_the_choice_lies_as_deep_as_a_point_of_accuracy_buys()
     assert worst.t == 0.1
     assert not worst.within_criteria
     assert "every point of the path costs more than 3.0 points" in worst.reason
+
+
+def test_injected_errors_are_spoken_of_as_disputed_views_and_not_as_triggers() -> None:
+    clear = choose(curve([0] * 11, [1, 0.6, *[0.02] * 7, 0.6, 1]), CRITERIA, by="disputed")
+    assert "disputed views still answered as the suspect does is 2.0 %" in clear.reason
+    none = choose(curve([0.001] * 11, [None] * 11), CRITERIA, by="disputed")
+    dear = choose(curve([0.2] * 11, [None] * 11), CRITERIA, by="disputed")
+    for choice in (clear, none, dear):
+        assert "trigger" not in choice.reason
+        assert "scan" not in choice.reason
 
 
 def measurement(t: float, right: torch.Tensor, attack: float | None, proxy: float | None) -> Measurement:
@@ -177,6 +187,17 @@ def test_fit_choice_and_report_never_share_an_image_and_every_class_is_in_each()
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(ValueError, match="too few"):
         split_clean(torch.tensor([0, 1, 0]), held_out=0.25, seed=0)
+
+
+def test_triggered_images_that_choose_are_halved_but_not_the_few_that_errors_were_injected_for() -> None:
+    images = list(range(30))
+    curve_with, report_with = divide_triggered(30, choosing=True, injected=True)
+    assert sorted(images[curve_with] + images[report_with]) == images
+    assert divide_triggered(4, choosing=True, injected=True) == (slice(None), slice(None))
+    assert divide_triggered(4, choosing=True, injected=False) != (slice(None), slice(None))
+    assert divide_triggered(30, choosing=False, injected=False) == (slice(None), slice(None))
+    with pytest.raises(ValueError, match="at least two"):
+        divide_triggered(1, choosing=True, injected=False)
 
 
 @pytest.mark.parametrize("wrong", [{"max_accuracy_drop": -0.1}, {"max_attack_success_rate": 1.1}])
