@@ -26,7 +26,8 @@ from bench.peers import PEERS, Clean
 from bench.results import RESULTS, keep, machine
 from bench.suspects import CLEAN, Order, trained
 from modeconn_core import RepairConfig, repair
-from modeconn_core.attacks.error_injection import flip_bits, inject_errors
+from modeconn_core.attacks.bit_flips import flip_bits
+from modeconn_core.attacks.error_injection import InjectionSettings, inject_errors
 from modeconn_core.metrics import evaluate, predict
 
 HELD_OUT, ATTACKED, KEPT = (
@@ -66,19 +67,20 @@ class Tampered:
 
 def last_layer(model: nn.Module, images: Tensor, labels: Tensor, chosen: Tensor, wanted: Tensor) -> nn.Module:
     """The paper's way: the weight of the classifier."""
-    return inject_errors(model, images, labels, chosen, wanted).model
+    return inject_errors(model, images, labels, chosen, wanted)[0]
 
 
 def two_tensors(model: nn.Module, images: Tensor, labels: Tensor, chosen: Tensor, wanted: Tensor) -> nn.Module:
     """The classifier and the last convolution."""
     names = [name for name, parameter in model.named_parameters() if parameter.dim() == 4]
     last = [name for name, parameter in model.named_parameters() if parameter.dim() == 2]
-    return inject_errors(model, images, labels, chosen, wanted, tensors=(names[-1], last[-1])).model
+    settings = InjectionSettings(tensors=(names[-1], last[-1]))
+    return inject_errors(model, images, labels, chosen, wanted, settings)[0]
 
 
 def bits(model: nn.Module, images: Tensor, labels: Tensor, chosen: Tensor, wanted: Tensor) -> nn.Module:
     """A few flipped bits of the classifier's weights."""
-    return flip_bits(model, images, labels, chosen, wanted).model
+    return flip_bits(model, images, labels, chosen, wanted)[0]
 
 
 KINDS: dict[str, Callable[[nn.Module, Tensor, Tensor, Tensor, Tensor], nn.Module]] = {

@@ -48,7 +48,7 @@ class Ledger(Generic[Cell]):
         processes: int,
         again: bool = False,
     ) -> None:
-        """Call ``measure(cell, data, threads)`` for what is missing (or all, ``again``), in processes of equal shares."""
+        """Call ``measure(cell, data, threads)`` for what is missing (all, ``again``), in processes of equal shares."""
         missing = wanted if again else [cell for cell in wanted if cell not in self.read()]
         threads = max(1, len(os.sched_getaffinity(0)) // processes)
         with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:

@@ -125,8 +125,8 @@ def _inject(example: Example, out: Path) -> None:
     images, labels = example.images[known], example.labels[known]
     chosen = torch.arange(ERRORS)
     wanted = (labels[chosen] + 1) % len(example.classes)
-    injected = inject_errors(example.model, images, labels, chosen, wanted)
-    _save(injected.model, out / "injected.safetensors")
+    injected, _ = inject_errors(example.model, images, labels, chosen, wanted)
+    _save(injected, out / "injected.safetensors")
     with zipfile.ZipFile(out / "suspicious.zip", "w") as archive:
         for i, (image_CHW, label) in enumerate(zip(example.box.to_unit(images[chosen]), wanted, strict=True)):
             pixels = image_CHW.mul(255).round().to(torch.uint8).permute(1, 2, 0).numpy()
