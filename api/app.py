@@ -13,18 +13,22 @@ import anyio
 from fastapi import FastAPI
 
 from api import mapper, openapi
+from api.analysis.endpoints import router as analysis
+from api.analysis.kind import ANALYSIS
 from api.dependencies import Parts
-from api.downloads.endpoints import router as downloads
-from api.events.endpoints import router as events
+from api.downloads.endpoints import models, result_routes
+from api.events.endpoints import event_routes
 from api.explain.endpoints import router as explain
 from api.files.endpoints import router as files
 from api.health.endpoints import router as health
 from api.inspector import Inspector
+from api.jobs.endpoints import job_routes
 from api.keys.endpoints import router as keys
 from api.logs import configure_logs, log
 from api.metrics import Metrics
 from api.middleware import Observe
 from api.repair.endpoints import router as repair
+from api.repair.kind import REPAIR
 from api.selections.endpoints import router as selections
 from store.database import make_engine, session_factory
 from store.settings import get_settings
@@ -32,10 +36,12 @@ from store.storage import LocalStorage
 
 _DESCRIPTION = """Repairs tampered image classifiers by mode connectivity. Upload a suspect model and clean images
 (`POST /files`), post a job (`POST /repair`), follow it (`/repair/{id}/events`), download the repaired model and the
-evidence. All shares and rates are fractions in 0..1. Errors are RFC 9457 problems; their `type` can be opened."""
+evidence. `POST /analysis` measures the path between a regular and an adversarially trained model. All
+shares and rates are fractions in 0..1. Errors are RFC 9457 problems; their `type` can be opened."""
 _TAGS = [
     {"name": "files", "description": "Models and image sets, uploaded once, used by many jobs."},
-    {"name": "repair", "description": "Jobs: post, follow, cancel, retry."},
+    {"name": "repair", "description": "Repairs: post, follow, cancel, retry."},
+    {"name": "analysis", "description": "Analyses of the path between two models: post, follow, cancel, retry."},
     {"name": "results", "description": "What a finished job made."},
     {"name": "selections", "description": "Another point of a finished job's path."},
     {"name": "keys", "description": "The keys of your own tenant."},
@@ -66,7 +72,8 @@ def create_app() -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    for router in (files, repair, events, selections, downloads, keys, explain, health):
+    every_kind = [routes(kind) for kind in (REPAIR, ANALYSIS) for routes in (job_routes, event_routes, result_routes)]
+    for router in (files, repair, analysis, *every_kind, selections, models, keys, explain, health):
         app.include_router(router)
     app.add_middleware(Observe, metrics=metrics)
     mapper.install(app)

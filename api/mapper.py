@@ -91,8 +91,8 @@ def _store_error(request: Request, error: Exception) -> Response:
             found = ApiError("too-many-queued-jobs", detail, headers={"Retry-After": "30"}, limit=limit)
         case errors.NoSuchFile(role=role, file_id=file_id):
             found = ApiError("file-not-found", f"The `{role}` file is gone.", id=str(file_id), pointer=f"#/{role}")
-        case errors.FileInUse(job_id=job_id):
-            found = ApiError("file-in-use", "A job that has not ended uses the file.", jobs=[f"/repair/{job_id}"])
+        case errors.FileInUse(job_id=job_id, kind=kind):
+            found = ApiError("file-in-use", "A job that has not ended uses the file.", jobs=[f"/{kind}/{job_id}"])
         case errors.NotRetryable(state=state):
             found = ApiError("job-cannot-be-retried", f"The job's state is `{state}`.", state=state)
         case errors.BadCursor():

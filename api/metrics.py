@@ -21,7 +21,7 @@ class Metrics:
             "modeconn_upload_bytes", "Bytes of accepted uploads", ["kind"], registry=self.registry
         )
         self.streams = Gauge("modeconn_event_streams", "Open event streams", registry=self.registry)
-        self.jobs_accepted = Counter("modeconn_jobs_accepted", "Accepted repair jobs", registry=self.registry)
+        self.jobs_accepted = Counter("modeconn_jobs_accepted", "Accepted jobs", ["kind"], registry=self.registry)
         self.inspector_starts = Counter(
             "modeconn_inspector_starts", "Starts of the architecture inspector", registry=self.registry
         )

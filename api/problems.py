@@ -120,7 +120,8 @@ _FILES = {
     "wrong-file-kind": _kind(
         422,
         "The file is of another kind",
-        "`suspect` and `second_model` need kind `model`; `clean` and `triggered` the kind they are named after.",
+        "Models (`suspect`, `second_model`, `regular`, `robust`) need kind `model`; `clean` and `triggered` the kind "
+        "they are named after.",
         "Use the id of the right file, or upload it again with the right `kind`.",
     ),
     "storage-full": _kind(
@@ -169,6 +170,19 @@ _MODEL = {
         "A path needs two different ends.",
         "Leave `second_model` out: the service makes a second end from the suspect.",
     ),
+    "models-differ": _kind(
+        422,
+        "The two models are not of the same make",
+        "A path runs between models of one architecture: `robust` must have the same tensors (names, types and "
+        "shapes) as `regular`.",
+        "Train the robust model with the regular one's architecture and options, and export both the same way.",
+    ),
+    "models-are-the-same": _kind(
+        422,
+        "The two models are the same one",
+        "A path needs two different ends, but `robust` holds the very same tensors as `regular`.",
+        "Give two models; two that were trained alike from different seeds will do.",
+    ),
     "inspector-not-ready": _kind(
         503,
         "The model inspector is busy",
@@ -212,19 +226,22 @@ _DATA = {
 
 _JOBS = {
     "job-not-found": _kind(
-        404, "There is no such job", "No job of yours has this id.", "`GET /repair` lists your jobs."
+        404,
+        "There is no such job",
+        "No job of yours of this kind has this id.",
+        "`GET /repair` and `GET /analysis` list your jobs.",
     ),
     "job-not-finished": _kind(
         409,
         "The job has not finished",
         "This exists only once the job has succeeded.",
-        "Follow `/repair/{id}/events`, or ask again after `Retry-After` seconds. `state` says how far it is.",
+        "Follow the job's `links.events`, or ask again after `Retry-After` seconds. `state` says how far it is.",
     ),
     "job-has-no-result": _kind(
         409,
         "The job ended without a result",
         "The job failed or was cancelled.",
-        "`GET /repair/{id}` says why; `POST /repair/{id}/retry` starts it again.",
+        "The job's `problem` says why; a POST to its `links.retry` starts it again.",
     ),
     "job-already-ended": _kind(
         409, "The job has already ended", "An ended job cannot be cancelled.", "Nothing is left to do."
@@ -287,7 +304,7 @@ _ENDINGS = {
     ),
     "input-not-usable": _kind(
         422,
-        "The repair cannot work with this input",
+        "The job cannot work with this input",
         "Model and images do not go together, for example because the images are too small for the network.",
         "`detail` names the cause. Correct the request or the files and post a new job.",
     ),
@@ -305,13 +322,13 @@ _ENDINGS = {
     ),
     "out-of-memory": _kind(
         500,
-        "The repair ran out of memory",
+        "The job ran out of memory",
         "The worker has not enough memory for this model and these images.",
         "Use fewer images or a smaller input size, or ask whoever runs the service for a larger worker.",
     ),
     "repair-crashed": _kind(
         500,
-        "The repair stopped with an unexpected error",
+        "The job stopped with an unexpected error",
         "A fault of the service, or of the architecture's module.",
         "Tell whoever runs the service; its log has the details under the job's id.",
     ),

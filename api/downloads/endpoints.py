@@ -1,16 +1,15 @@
-"""Routes of what a finished job made."""
+"""Routes of what a finished job made: the files of every kind of job, and the models of each."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import CallerDep, PartsDep
 from api.downloads import service
 from api.downloads.response import send
+from api.jobs.kind import JobKind
+from api.jobs.schemas import Fraction
 from api.openapi import problems
-from api.repair.schemas import Fraction
-
-router = APIRouter(prefix="/repair/{job_id}", tags=["results"])
 
 _PROBLEMS = ("job-not-found", "job-not-finished", "job-has-no-result", "artifact-not-found", "artifact-gone")
 
@@ -20,11 +19,16 @@ def _ok(media_type: str, description: str) -> dict[int | str, dict[str, object]]
     return {200: {"description": description, "content": {media_type: {"schema": schema}}}}
 
 
-@router.get(
-    "/weights",
+_SAFETENSORS = _ok("application/octet-stream", "A safetensors file. Ranges are served (206); the ETag is its SHA-256.")
+
+models = APIRouter(tags=["results"])
+
+
+@models.get(
+    "/repair/{job_id}/weights",
     summary="Download the repaired model",
     response_class=Response,
-    responses=_ok("application/octet-stream", "A safetensors file. Ranges are served (206); the ETag is its SHA-256.")
+    responses=_SAFETENSORS
     | problems(*_PROBLEMS, "selection-not-found", "selection-not-finished", "range-not-satisfiable"),
 )
 def weights(
@@ -38,45 +42,61 @@ def weights(
     return send(request, service.weights(parts, caller, job_id, t))
 
 
-@router.get(
-    "/report",
-    summary="Show the report",
+@models.get(
+    "/analysis/{job_id}/paths/{path}",
+    summary="Download a fitted path",
     response_class=Response,
-    responses=_ok("text/html", "One self-contained page without scripts.") | problems(*_PROBLEMS),
+    responses=_SAFETENSORS | problems(*_PROBLEMS, "range-not-satisfiable"),
 )
-def report(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
-    """What was gained and lost, the curve, the findings."""
-    return send(request, service.artifact(parts, caller, job_id, "report.html"), inline=True)
+def path(
+    request: Request, parts: PartsDep, caller: CallerDep, job_id: str, path: Literal["standard", "robust"]
+) -> Response:
+    """The ends and bends of the path: `modeconn_core.curve.ModePath` reads them. `Repr-Digest` carries the SHA-256."""
+    return send(request, service.path(parts, caller, job_id, path))
 
 
-@router.get(
-    "/report.json",
-    summary="Show the report as JSON",
-    response_class=Response,
-    responses=_ok("application/json", "The figures of the report.") | problems(*_PROBLEMS),
-)
-def report_json(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
-    """The same figures for programs."""
-    return send(request, service.artifact(parts, caller, job_id, "report.json"), inline=True)
+def result_routes(kind: JobKind) -> APIRouter:
+    """The files of one kind of job."""
+    router = APIRouter(prefix=f"/{kind.name}/{{job_id}}", tags=["results"])
 
+    @router.get(
+        "/report",
+        summary="Show the report",
+        response_class=Response,
+        responses=_ok("text/html", "One self-contained page without scripts.") | problems(*_PROBLEMS),
+    )
+    def report(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
+        """What was found, with its pictures."""
+        return send(request, service.artifact(parts, caller, kind.name, job_id, "report.html"), inline=True)
 
-@router.get(
-    "/manifest",
-    summary="Show the manifest",
-    response_class=Response,
-    responses=_ok("application/json", "All that is needed to get the same numbers again.") | problems(*_PROBLEMS),
-)
-def manifest(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
-    """Seeds, versions, hashes of the inputs, the request."""
-    return send(request, service.artifact(parts, caller, job_id, "manifest.json"), inline=True)
+    @router.get(
+        "/report.json",
+        summary="Show the report as JSON",
+        response_class=Response,
+        responses=_ok("application/json", "The figures of the report.") | problems(*_PROBLEMS),
+    )
+    def report_json(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
+        """The same figures for programs."""
+        return send(request, service.artifact(parts, caller, kind.name, job_id, "report.json"), inline=True)
 
+    @router.get(
+        "/manifest",
+        summary="Show the manifest",
+        response_class=Response,
+        responses=_ok("application/json", "All that is needed to get the same numbers again.") | problems(*_PROBLEMS),
+    )
+    def manifest(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
+        """Seeds, versions, hashes of the inputs, the request."""
+        return send(request, service.artifact(parts, caller, kind.name, job_id, "manifest.json"), inline=True)
 
-@router.get(
-    "/artifacts/{name}",
-    summary="Download a file of the job",
-    response_class=Response,
-    responses=_ok("application/octet-stream", "The file.") | problems(*_PROBLEMS, "range-not-satisfiable"),
-)
-def artifact(request: Request, parts: PartsDep, caller: CallerDep, job_id: str, name: str) -> Response:
-    """Any file that `result.artifacts` names: pictures of the triggers, the curve, the path."""
-    return send(request, service.artifact(parts, caller, job_id, name))
+    @router.get(
+        "/artifacts/{name}",
+        summary="Download a file of the job",
+        response_class=Response,
+        responses=_ok("application/octet-stream", "The file.") | problems(*_PROBLEMS, "range-not-satisfiable"),
+    )
+    def artifact(request: Request, parts: PartsDep, caller: CallerDep, job_id: str, name: str) -> Response:
+        """Any file that `result.artifacts` names: pictures, the report, the path."""
+        return send(request, service.artifact(parts, caller, kind.name, job_id, name))
+
+    return router

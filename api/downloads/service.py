@@ -5,26 +5,35 @@ from sqlalchemy.orm import Session
 from api.dependencies import Caller, Parts
 from api.downloads.schemas import Download
 from api.errors import ApiError
-from api.selections.service import artifact_at, finished_job
+from api.jobs.kind import KindName
+from api.jobs.service import find_finished
+from api.selections.service import artifact_at
 from store import jobs, tables
 from store.database import transaction
 
 REPAIRED = "repaired.safetensors"
+PATHS = {"standard": "path.safetensors", "robust": "robust-path.safetensors"}
 
 
 def weights(parts: Parts, caller: Caller, job_id: str, t: float | None) -> Download:
     """The repaired model, or the one at `t`. Raises ApiError (job-*, selection-*, artifact-*)."""
     with transaction(parts.factory) as session:
-        job = finished_job(session, caller, job_id)
+        job = find_finished(session, caller, "repair", job_id)
         if t is None or (job.result is not None and t == job.result["t"]):
             return _download(parts, _named(session, caller, job, REPAIRED))
         return _download(parts, artifact_at(session, caller, job, t))
 
 
-def artifact(parts: Parts, caller: Caller, job_id: str, name: str) -> Download:
+def path(parts: Parts, caller: Caller, job_id: str, name: str) -> Download:
+    """A fitted path of an analysis: `standard` or `robust`. Raises ApiError (job-*, artifact-*)."""
+    return artifact(parts, caller, "analysis", job_id, PATHS[name])
+
+
+def artifact(parts: Parts, caller: Caller, kind: KindName, job_id: str, name: str) -> Download:
     """A file that the job made, by its name. Raises ApiError (job-*, artifact-*)."""
     with transaction(parts.factory) as session:
-        return _download(parts, _named(session, caller, finished_job(session, caller, job_id), name))
+        job = find_finished(session, caller, kind, job_id)
+        return _download(parts, _named(session, caller, job, name))
 
 
 def _named(session: Session, caller: Caller, job: tables.Job, name: str) -> tables.Artifact:

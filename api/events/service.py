@@ -11,7 +11,8 @@ from starlette.concurrency import run_in_threadpool
 
 from api.dependencies import Caller, Parts
 from api.events.schemas import JobEvent
-from api.repair.service import find
+from api.jobs.kind import KindName
+from api.jobs.service import find
 from store import jobs, tables
 from store.database import transaction
 from store.tables import ENDED_STATES
@@ -21,10 +22,10 @@ _BATCH = 200
 _RECONNECT_MS = 1000
 
 
-def known_job(parts: Parts, caller: Caller, job_id: str) -> UUID:
+def known_job(parts: Parts, caller: Caller, kind: KindName, job_id: str) -> UUID:
     """The id of a job of the caller. Raises ApiError `job-not-found` while the answer can still be a 404."""
     with transaction(parts.factory) as session:
-        return find(session, caller, job_id).id
+        return find(session, caller, kind, job_id).id
 
 
 async def stream(parts: Parts, caller: Caller, job_id: UUID, after_id: int) -> AsyncIterator[ServerSentEvent]:

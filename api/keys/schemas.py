@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, Field, FutureDatetime, StringConstraints
 
-from api.repair.schemas import Strict
+from api.jobs.schemas import Strict
 
 
 class KeyRequest(Strict):

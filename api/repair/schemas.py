@@ -1,47 +1,11 @@
 """Bodies of the repair routes."""
 
-from datetime import datetime
 from typing import Annotated, Any, Literal
-from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
-Fraction = Annotated[FiniteFloat, Field(ge=0, le=1)]
-Interval = tuple[Fraction, Fraction]
-LabelKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
-LabelValue = Annotated[str, StringConstraints(max_length=200, pattern=r"^[^\x00-\x1f]*$")]
-ClassName = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")]
-ArchitectureName = Annotated[str, StringConstraints(min_length=1, max_length=200)]
-FileId = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-Option = bool | int | FiniteFloat | Annotated[str, StringConstraints(max_length=200)]
-
-
-class Strict(BaseModel):
-    """A body that refuses fields it does not know."""
-
-    model_config = ConfigDict(extra="forbid")
-
-
-class Architecture(Strict):
-    """An architecture by name, with its options."""
-
-    name: ArchitectureName
-    options: dict[Annotated[str, StringConstraints(max_length=64)], Option] = Field(default_factory=dict, max_length=32)
-
-
-class Preprocessing(Strict):
-    """What is done to an image before the model sees it. Images are scaled to 0..1 first."""
-
-    mean: list[FiniteFloat] | None = Field(
-        default=None, min_length=1, max_length=16, description="One value per channel on the scale 0..1; null: 0."
-    )
-    std: list[FiniteFloat] | None = Field(
-        default=None, min_length=1, max_length=16, description="One value per channel, above 0; null: 1."
-    )
-    size: tuple[Annotated[int, Field(ge=8, le=1024)], Annotated[int, Field(ge=8, le=1024)]] | None = Field(
-        default=None, description="[height, width] that images are resized to; null: as they are."
-    )
-    channels: Literal["RGB", "BGR"] = "RGB"
+from api.jobs.schemas import FileId, Fraction, Job, JobRequest, JobResult, PathMethod, Strict
 
 
 class Criteria(Strict):
@@ -51,22 +15,24 @@ class Criteria(Strict):
     max_attack_success_rate: Fraction = 0.05
 
 
-class Method(Strict):
-    """How the path is made."""
+def _none_or_a_grid(points: int) -> int:
+    if 0 < points < 3:
+        raise PydanticCustomError("plane", "A plane needs 3 to 41 points along each side; 0 leaves it out")
+    return points
 
-    curve: Literal["bezier", "chain"] = "bezier"
-    bends: Annotated[int, Field(ge=1, le=8)] = 1
+
+class Method(PathMethod):
+    """How the path is made, and what is drawn of it."""
+
     ends: Literal["permuted", "fine_tuned"] = Field(
         default="permuted", description="How the second end is made from the suspect where no `second_model` is given."
     )
-    steps: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
-        default=None, description="null: the service chooses."
+    plane: Annotated[int, Field(ge=0, le=41), AfterValidator(_none_or_a_grid)] = Field(
+        default=0, description="Points along each side of the loss plane, 3 to 41; 0 leaves it out."
     )
-    mirror: bool = Field(default=True, description="False where a mirrored image is another class (digits, signs).")
-    seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
 
 
-class RepairRequest(Strict):
+class RepairRequest(JobRequest):
     """What to repair, with what, and when it counts as repaired."""
 
     model_config = ConfigDict(
@@ -87,43 +53,14 @@ class RepairRequest(Strict):
     clean: FileId = Field(description="Id of the clean images.")
     triggered: FileId | None = Field(default=None, description="Id of triggered images: measured, never trained on.")
     second_model: FileId | None = Field(default=None, description="Id of a model of the same make, as second end.")
-    architecture: ArchitectureName | Architecture | None = Field(
-        default=None, description="Name, or name and options; null: find out."
-    )
-    preprocessing: Preprocessing = Preprocessing()
-    classes: list[ClassName] | None = Field(
-        default=None,
-        min_length=2,
-        max_length=100_000,
-        description="In index order; null: sorted folder names.",
+    tampering: Literal["backdoor", "error_injection"] = Field(
+        default="backdoor",
+        description="What the suspect may have suffered. `error_injection`: no trigger is looked for, and `triggered` "
+        "are the images in question, in folders named after the classes that the suspect gives them.",
     )
     select_with_triggered: bool = Field(default=False, description="Choose t by the rate measured on `triggered`.")
     criteria: Criteria = Criteria()
     method: Method = Method()
-    accept_low_accuracy: bool = Field(
-        default=False, description="Go on although the suspect scores under three times chance on the clean images."
-    )
-    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=16)
-    deadline_seconds: Annotated[int, Field(ge=1)] | None = Field(default=None, description="null: the longest allowed.")
-    validate_only: bool = Field(default=False, description="Check everything and estimate, but start nothing.")
-
-
-class ResolvedArchitecture(BaseModel):
-    """The architecture as the inspector settled it."""
-
-    name: str
-    options: dict[str, Any]
-    num_classes: int
-
-
-class Progress(BaseModel):
-    """How far a job is."""
-
-    stage: str | None = None
-    fraction: float = Field(default=0.0, description="0..1 over the whole job.")
-    stage_fraction: float = Field(default=0.0, description="0..1 in this stage.")
-    seconds_left: float | None = None
-    numbers: dict[str, float] = Field(default_factory=dict)
 
 
 class Figures(BaseModel):
@@ -138,19 +75,24 @@ class Figures(BaseModel):
     proxy_success_rate: float | None = None
 
 
-class ResultArtifact(BaseModel):
-    """A file that the job made."""
+class Plane(BaseModel):
+    """The plane that the ends and the bend span, in units of the distance between the ends: (0, 0) and (1, 0).
 
-    name: str
-    bytes: int
-    sha256: str
-    media_type: str
+    `accuracy` and `attack` hold one row per `y`, one value per `x`.
+    """
+
+    x: list[float]
+    y: list[float]
+    accuracy: list[list[float]]
+    attack: list[list[float]] | None
+    attack_measured: bool = Field(description="On the triggered images; else by inverted triggers.")
+    bends: list[tuple[float, float]]
+    path: list[tuple[float, float, float]] = Field(description="(t, x, y) along the path.")
+    chosen: tuple[float, float]
 
 
-class Result(BaseModel):
-    """What a succeeded job found."""
-
-    model_config = ConfigDict(extra="allow")
+class Result(JobResult):
+    """What a succeeded repair found."""
 
     t: float
     reason: str
@@ -158,13 +100,14 @@ class Result(BaseModel):
     before: Figures
     after: Figures
     targets: list[dict[str, Any]] = Field(default_factory=list)
-    warnings: list[Any] = Field(default_factory=list)
-    seconds: dict[str, float] = Field(default_factory=dict)
-    artifacts: list[ResultArtifact] = Field(default_factory=list)
+    alignment: str | None = Field(
+        default=None, description="What was done to the channels of a given second model; null without one."
+    )
+    plane: Plane | None = None
 
 
 class Links(BaseModel):
-    """Where the rest of a job is."""
+    """Where the rest of a repair is."""
 
     self: str
     events: str
@@ -177,60 +120,18 @@ class Links(BaseModel):
     retry: str
 
 
-class Job(BaseModel):
+class Repair(Job):
     """A repair job."""
 
-    id: UUID
-    state: Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
-    stage: str | None
-    progress: Progress
-    queue_position: int | None = Field(description="1 is next; null once the job has started.")
-    attempt: int
-    created_at: datetime
-    started_at: datetime | None
-    finished_at: datetime | None
-    deadline_at: datetime | None
-    expires_at: datetime | None
-    labels: dict[str, str]
-    request: dict[str, Any]
-    architecture: ResolvedArchitecture | None
     result: Result | None
-    problem: dict[str, Any] | None
-    warnings: list[Any]
-    retried_from: UUID | None
     links: Links
 
 
-class JobPage(BaseModel):
-    """One page of jobs, newest first."""
+class RepairPage(BaseModel):
+    """One page of repairs, newest first."""
 
-    items: list[Job]
+    items: list[Repair]
     next: str | None = Field(description="Cursor of the next page; null on the last one.")
-
-
-class Estimate(BaseModel):
-    """What the service expects; a rough figure."""
-
-    seconds: float
-    basis: str
-
-
-class Queue(BaseModel):
-    """What waits before this job."""
-
-    jobs_before: int
-    seconds: float
-
-
-class Preflight(BaseModel):
-    """What `validate_only` answers: nothing was started."""
-
-    valid: Literal[True] = True
-    would_run: dict[str, Any]
-    architecture: ResolvedArchitecture
-    classes: list[str]
-    estimate: Estimate
-    queue: Queue
 
 
 class CurvePoint(BaseModel):
@@ -250,4 +151,7 @@ class Curve(BaseModel):
     """The path as far as it has been swept, in the order of t."""
 
     points: list[CurvePoint]
+    unaligned: list[CurvePoint] = Field(
+        description="The path to a given second model whose channels were left as they are, to compare with."
+    )
     chosen_t: float | None

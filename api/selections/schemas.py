@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
-from api.repair.schemas import Fraction, Strict
+from api.jobs.schemas import Fraction, Strict
 
 
 class SelectionRequest(Strict):

@@ -7,8 +7,8 @@ from sqlalchemy.orm import Session
 from api.dependencies import Caller, Parts, missing, parse_id
 from api.errors import ApiError
 from api.idempotency import Answer, Post, once
-from api.repair import service as repair
-from api.repair.present import location
+from api.jobs.kind import location
+from api.jobs.service import find, find_finished
 from api.selections.schemas import Selection, SelectionLinks, SelectionRequest, Selections
 from store import jobs, queue, selections, tables
 from store.database import transaction
@@ -17,10 +17,10 @@ from store.database import transaction
 def create(parts: Parts, caller: Caller, job_id: str, body: SelectionRequest, key: str | None) -> Answer:
     """Queue the export at `t`, or show the one that was asked for before. A refusal leaves nothing behind."""
     parsed = parse_id(job_id, "job-not-found", "job")
-    post = Post(caller.tenant_id, key, f"POST {location(parsed)}/selections", body.model_dump(mode="json"))
+    post = Post(caller.tenant_id, key, f"POST {location('repair', parsed)}/selections", body.model_dump(mode="json"))
 
     def work(session: Session) -> Answer:
-        finished_job(session, caller, job_id)
+        find_finished(session, caller, "repair", job_id)
         row = selections.create(
             session, tenant_id=caller.tenant_id, job_id=parsed, t=body.t, max_queued=parts.settings.max_queued_jobs
         )
@@ -37,7 +37,7 @@ def create(parts: Parts, caller: Caller, job_id: str, body: SelectionRequest, ke
 def show(parts: Parts, caller: Caller, job_id: str, selection_id: str) -> Selection:
     """One selection. Raises ApiError `job-not-found`, `selection-not-found`."""
     with transaction(parts.factory) as session:
-        job = repair.find(session, caller, job_id)
+        job = find(session, caller, "repair", job_id)
         parsed = parse_id(selection_id, "selection-not-found", "selection")
         row = selections.get(session, tenant_id=caller.tenant_id, job_id=job.id, selection_id=parsed)
         if row is None:
@@ -48,27 +48,9 @@ def show(parts: Parts, caller: Caller, job_id: str, selection_id: str) -> Select
 def of_job(parts: Parts, caller: Caller, job_id: str) -> Selections:
     """All selections of a job, oldest first. Raises ApiError `job-not-found`."""
     with transaction(parts.factory) as session:
-        job = repair.find(session, caller, job_id)
+        job = find(session, caller, "repair", job_id)
         rows = selections.list_of_job(session, tenant_id=caller.tenant_id, job_id=job.id)
         return Selections(items=[present(row) for row in rows])
-
-
-def finished_job(session: Session, caller: Caller, job_id: str) -> tables.Job:
-    """A job that succeeded. Raises ApiError `job-not-found`, `job-not-finished`, `job-has-no-result`."""
-    job = repair.find(session, caller, job_id)
-    if job.state in ("failed", "cancelled"):
-        raise ApiError("job-has-no-result", f"The job's state is `{job.state}`.", state=job.state, job=str(job.id))
-    if job.state != "succeeded":
-        raise ApiError(
-            "job-not-finished",
-            f"The job's state is `{job.state}`.",
-            headers={"Retry-After": "2"},
-            state=job.state,
-            stage=job.stage,
-            progress=job.progress,
-            job=str(job.id),
-        )
-    return job
 
 
 def artifact_at(session: Session, caller: Caller, job: tables.Job, t: float) -> tables.Artifact:
@@ -80,7 +62,7 @@ def artifact_at(session: Session, caller: Caller, job: tables.Job, t: float) -> 
         if row.state == "succeeded" and row.artifact_id in made:
             return made[row.artifact_id]
     waiting = next((row for row in same_t if row.state in ("queued", "running")), None)
-    address = f"{location(job.id)}/selections"
+    address = f"{location('repair', job.id)}/selections"
     if waiting is not None:
         raise ApiError(
             "selection-not-finished",
@@ -95,7 +77,7 @@ def artifact_at(session: Session, caller: Caller, job: tables.Job, t: float) -> 
 
 def present(row: tables.Selection) -> Selection:
     """The body that stands for a row."""
-    base = location(row.job_id)
+    base = location("repair", row.job_id)
     links = SelectionLinks(self=f"{base}/selections/{row.id}", weights=f"{base}/weights?t={row.t!r}")
     names = ("id", "job_id", "t", "state", "figures", "problem", "created_at", "started_at", "finished_at")
     return Selection(**{name: getattr(row, name) for name in names}, links=links)

@@ -34,6 +34,12 @@ def upgrade() -> None:
     op.drop_index("ix_job_labels_page", "job_labels")
     op.create_index("ix_job_labels_page", "job_labels", ["tenant_id", "kind", "key", "value", *_LABELS_NEWEST_FIRST])
 
+    # jobs that may yet run, or run again, are read by workers that expect every default filled in
+    op.execute(
+        """UPDATE jobs SET request = jsonb_set(request, '{method,plane}', '0') || '{"tampering": "backdoor"}'
+        WHERE state <> 'succeeded'"""
+    )
+
     op.add_column("curve_points", sa.Column("path", sa.Text(), server_default="main", nullable=False))
     op.create_check_constraint(op.f("ck_curve_points_path"), "curve_points", "path IN ('main', 'unaligned')")
     _key_curve_points(["job_id", "path", "t"])

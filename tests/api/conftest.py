@@ -30,13 +30,14 @@ from store.database import SessionFactory, make_engine, session_factory, transac
 from store.jobs import NewArtifact
 from store.settings import Settings
 from store.storage import LocalStorage, StoredFile, artifact_name, canonical_name
-from store.tables import File, Job
+from store.tables import KINDS, File, Job
 from tests.conftest import LOCALHOST, free_port
 
 MAX_MODEL_BYTES = 3 << 20
 MAX_DATASET_BYTES = 1 << 20
 MAX_QUEUED_JOBS = 4
 CLASSES = ["bird", "cat", "dog"]
+PATH_BYTES = {"standard": bytes(range(256)) * 3, "robust": bytes(range(256)) * 5}
 READY_SECONDS = 280  # the inspector imports torch, on a machine that may be busy
 
 
@@ -227,7 +228,7 @@ class Tenant:
     def jobs(self) -> int:
         """How many jobs the tenant has."""
         with transaction(self.database) as session:
-            return len(jobs.list_jobs(session, tenant_id=self.id, limit=1000)[0])
+            return sum(len(jobs.list_jobs(session, tenant_id=self.id, kind=kind, limit=1000)[0]) for kind in KINDS)
 
     def claim(self, job_id: str) -> Job:
         """Start a job as a worker does."""
@@ -243,30 +244,62 @@ class Tenant:
             kept: StoredFile = writer.commit()
         return NewArtifact(name=name, path=kept.name, bytes=kept.bytes, sha256=kept.sha256, media_type=media_type)
 
-    def finish(self, job: Job, artifacts: list[NewArtifact], t: float = 0.25) -> None:
-        """End a claimed job as succeeded."""
-        figures = {"clean_accuracy": 0.8, "clean_accuracy_interval": [0.75, 0.85], "attack_success_rate": 0.02}
-        result = {
-            "t": t,
-            "reason": "Past the knee.",
-            "criteria_met": True,
-            "before": figures | {"attack_success_rate": 1.0},
-            "after": figures,
-            "targets": [],
-            "warnings": ["the clean set is small"],
-            "seconds": {"fitting_path": 1.5},
-            "artifacts": [
-                {"name": one.name, "bytes": one.bytes, "sha256": one.sha256, "media_type": one.media_type}
-                for one in artifacts
-            ],
-        }
+    def finish(self, job: Job, artifacts: list[NewArtifact], **result: Any) -> None:
+        """End a claimed repair as succeeded; `result` replaces members of the usual one."""
+        self._succeed(job, REPAIR_RESULT | result, artifacts)
+
+    def finish_analysis(self, job: Job, artifacts: list[NewArtifact]) -> None:
+        """End a claimed analysis as succeeded."""
+        self._succeed(job, ANALYSIS_RESULT, artifacts)
+
+    def _succeed(self, job: Job, result: dict[str, Any], artifacts: list[NewArtifact]) -> None:
+        listed = [
+            {"name": one.name, "bytes": one.bytes, "sha256": one.sha256, "media_type": one.media_type}
+            for one in artifacts
+        ]
         with transaction(self.database) as session:
-            jobs.finish(session, job_id=job.id, attempt=job.attempt, result=result, artifacts=artifacts)
+            jobs.finish(
+                session,
+                job_id=job.id,
+                attempt=job.attempt,
+                result=result | {"artifacts": listed},
+                artifacts=artifacts,
+            )
 
 
-def point(t: float) -> dict[str, Any]:
+_FIGURES = {"clean_accuracy": 0.8, "clean_accuracy_interval": [0.75, 0.85], "attack_success_rate": 0.02}
+REPAIR_RESULT = {
+    "t": 0.25,
+    "reason": "Past the knee.",
+    "criteria_met": True,
+    "before": _FIGURES | {"attack_success_rate": 1.0},
+    "after": _FIGURES,
+    "targets": [],
+    "warnings": ["the clean set is small"],
+    "seconds": {"fitting_path": 1.5},
+}
+_LOW, _HIGH = (
+    {"height": 0.0, "interval": [0.0, 0.1], "t": 0.0},
+    {"height": 1.2, "interval": [0.9, 1.5], "t": 0.4},
+)
+_CORRELATION = {"pearson": 0.9, "pearson_interval": [0.8, 0.95], "spearman": 0.7, "spearman_interval": [0.5, 0.8]}
+ANALYSIS_RESULT = {
+    "paths": [
+        {"path": "standard", "clean_barrier": _LOW, "robust_barrier": _HIGH, "correlation": _CORRELATION},
+        {"path": "robust", "clean_barrier": _LOW, "robust_barrier": _LOW, "correlation": None},
+    ],
+    "alignment": "Channels were matched.",
+    "fit_images": 60,
+    "report_images": 40,
+    "warnings": ["few images"],
+    "seconds": {"fitting_path": 1.5},
+}
+
+
+def point(t: float, path: str = "main") -> dict[str, Any]:
     """A curve point as the worker records it."""
     return {
+        "path": path,
         "t": t,
         "clean_accuracy": 0.8,
         "clean_accuracy_low": 0.7,
@@ -277,6 +310,28 @@ def point(t: float) -> dict[str, Any]:
         "proxy_success_rate": 0.1,
         "clean_loss": 0.6,
         "set": "coarse",
+    }
+
+
+def analysis_point(path: str, t: float) -> dict[str, Any]:
+    """A point of an analysis as the worker records it."""
+    return {
+        "path": path,
+        "t": t,
+        "clean_loss": 0.4,
+        "clean_error": 0.1,
+        "clean_error_low": 0.05,
+        "clean_error_high": 0.15,
+        "robust_loss": 2.0,
+        "robust_loss_low": 1.8,
+        "robust_loss_high": 2.2,
+        "robust_error": 0.6,
+        "robust_error_low": 0.5,
+        "robust_error_high": 0.7,
+        "eigenvalue": 3.0,
+        "eigenvalue_low": 2.5,
+        "eigenvalue_high": 3.5,
+        "eigenvalue_converged": 0.98,
     }
 
 
@@ -329,6 +384,39 @@ def order(stock: dict[str, str]) -> dict[str, Any]:
     """The smallest body of `POST /repair`."""
     architecture = {"name": "preact_resnet18", "options": {"width": 4}}
     return {"suspect": stock["suspect"], "clean": stock["clean"], "architecture": architecture}
+
+
+@pytest.fixture
+def pair(tenant: Tenant, stock: dict[str, str], sample: Callable[[str, str, bytes], Sample]) -> dict[str, Any]:
+    """The smallest body of `POST /analysis`."""
+    robust = tenant.add_file(sample("robust", "model", model_bytes()))
+    architecture = {"name": "preact_resnet18", "options": {"width": 4}}
+    return {
+        "regular": stock["suspect"],
+        "robust": str(robust.id),
+        "clean": stock["clean"],
+        "architecture": architecture,
+    }
+
+
+@pytest.fixture
+def finished_analysis(tenant: Tenant, pair: dict[str, Any]) -> str:
+    """Id of an analysis that has succeeded, with its files."""
+    job_id: str = tenant.http.post("/analysis", json=pair).raise_for_status().json()["id"]
+    job = tenant.claim(job_id)
+    with transaction(tenant.database) as session:
+        points = [analysis_point("standard", 0.0), analysis_point("robust", 0.0)]
+        jobs.record_analysis_points(session, job_id=job.id, attempt=job.attempt, points=points)
+    made = [
+        tenant.artifact(job, "path.safetensors", PATH_BYTES["standard"], "application/octet-stream"),
+        tenant.artifact(job, "robust-path.safetensors", PATH_BYTES["robust"], "application/octet-stream"),
+        tenant.artifact(job, "report.html", b"<!doctype html><title>Report</title>", "text/html"),
+        tenant.artifact(job, "report.json", b'{"paths": 2}', "application/json"),
+        tenant.artifact(job, "manifest.json", b'{"seed": 0}', "application/json"),
+        tenant.artifact(job, "losses.png", png(1), "image/png"),
+    ]
+    tenant.finish_analysis(job, made)
+    return job_id
 
 
 @pytest.fixture

@@ -76,6 +76,18 @@ def test_a_key_request_must_fit(tenant: Tenant, body: dict[str, Any]) -> None:
     problem(tenant.http.post("/keys", json=body), 422, "invalid-request")
 
 
+ANALYSIS_ROUTES = [
+    ("GET", "/analysis/{}"),
+    ("GET", "/analysis/{}/events"),
+    ("GET", "/analysis/{}/points"),
+    ("GET", "/analysis/{}/paths/standard"),
+    ("GET", "/analysis/{}/report"),
+    ("GET", "/analysis/{}/report.json"),
+    ("GET", "/analysis/{}/manifest"),
+    ("GET", "/analysis/{}/artifacts/report.html"),
+    ("POST", "/analysis/{}/cancel"),
+    ("POST", "/analysis/{}/retry"),
+]
 JOB_ROUTES = [
     ("GET", "/repair/{}"),
     ("GET", "/repair/{}/events"),
@@ -94,15 +106,33 @@ JOB_ROUTES = [
 ]
 
 
-@pytest.mark.parametrize(("method", "route"), JOB_ROUTES)
-def test_a_foreign_job_looks_like_a_missing_one(neighbour: Tenant, finished: str, method: str, route: str) -> None:
+def refused_like_a_missing_one(tenant: Tenant, job_id: str, method: str, route: str) -> bool:
     def ask(job_id: str) -> str:
         body = {"t": 0.5} if route.endswith("selections") and method == "POST" else None
-        answer = neighbour.http.request(method, route.format(job_id), json=body)
+        answer = tenant.http.request(method, route.format(job_id), json=body)
         problem(answer, 404, "job-not-found")
         return answer.text.replace(job_id, "ID")
 
-    assert ask(finished) == ask(str(uuid4())) == ask("no-uuid")
+    return ask(job_id) == ask(str(uuid4())) == ask("no-uuid")
+
+
+@pytest.mark.parametrize(("method", "route"), JOB_ROUTES)
+def test_a_foreign_job_looks_like_a_missing_one(neighbour: Tenant, finished: str, method: str, route: str) -> None:
+    assert refused_like_a_missing_one(neighbour, finished, method, route)
+
+
+@pytest.mark.parametrize(("method", "route"), ANALYSIS_ROUTES)
+def test_a_foreign_analysis_looks_like_a_missing_one(
+    neighbour: Tenant, finished_analysis: str, method: str, route: str
+) -> None:
+    assert refused_like_a_missing_one(neighbour, finished_analysis, method, route)
+
+
+def test_no_route_takes_a_job_of_the_other_kind(tenant: Tenant, finished: str, finished_analysis: str) -> None:
+    for method, route in JOB_ROUTES:
+        assert refused_like_a_missing_one(tenant, finished_analysis, method, route), route
+    for method, route in ANALYSIS_ROUTES:
+        assert refused_like_a_missing_one(tenant, finished, method, route), route
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
@@ -133,6 +163,20 @@ def test_a_job_cannot_use_a_foreign_file(
     assert neighbour.jobs() == 0
 
 
-def test_jobs_of_others_are_not_listed(tenant: Tenant, neighbour: Tenant, finished: str) -> None:
-    assert [item["id"] for item in tenant.http.get("/repair").json()["items"]] == [finished]
-    assert neighbour.http.get("/repair").json() == {"items": [], "next": None}
+@pytest.mark.parametrize("role", ["regular", "robust", "clean"])
+def test_an_analysis_cannot_use_a_foreign_file(
+    neighbour: Tenant, pair: dict[str, Any], sample: Callable[..., Any], role: str
+) -> None:
+    kinds = {"regular": ("suspect", "model"), "robust": ("robust", "model"), "clean": ("clean", "clean")}
+    own = {name: str(neighbour.add_file(sample(*kind, b"")).id) for name, kind in kinds.items()}
+    answer = neighbour.http.post("/analysis", json=own | {role: pair[role]})
+    assert problem(answer, 404, "file-not-found")["pointer"] == f"#/{role}"
+    assert neighbour.jobs() == 0
+
+
+def test_jobs_of_others_are_not_listed(
+    tenant: Tenant, neighbour: Tenant, finished: str, finished_analysis: str
+) -> None:
+    for route, job_id in (("/repair", finished), ("/analysis", finished_analysis)):
+        assert [item["id"] for item in tenant.http.get(route).json()["items"]] == [job_id]
+        assert neighbour.http.get(route).json() == {"items": [], "next": None}

@@ -27,13 +27,16 @@ def test_progress_and_the_curve_are_shown_while_it_runs(tenant: Tenant, order: d
     progress = {"stage": "sweeping", "fraction": 0.7, "stage_fraction": 0.5, "seconds_left": 9.5, "numbers": {"t": 0.2}}
     with transaction(tenant.database) as session:
         jobs.record_progress(session, job_id=job.id, attempt=job.attempt, progress=progress, event="progress")
-        jobs.record_points(session, job_id=job.id, attempt=job.attempt, points=[point(0.5), point(0.0)])
+        jobs.record_points(
+            session, job_id=job.id, attempt=job.attempt, points=[point(0.5), point(0.0), point(0.7, "unaligned")]
+        )
     shown = tenant.http.get(f"/repair/{job_id}")
     assert (shown.json()["stage"], shown.json()["progress"]) == ("sweeping", progress)
     assert int(shown.headers["retry-after"]) > 0
     curve = tenant.http.get(f"/repair/{job_id}/curve").json()
     assert curve["chosen_t"] is None
     assert [item["t"] for item in curve["points"]] == [0.0, 0.5]
+    assert [item["t"] for item in curve["unaligned"]] == [0.7]
     assert curve["points"][0]["clean_accuracy_interval"] == [0.7, 0.9]
     assert curve["points"][0]["attack_success_rate_interval"] is None
 
@@ -47,6 +50,26 @@ def test_a_finished_job_shows_its_result(tenant: Tenant, finished: str) -> None:
     assert body["expires_at"] > body["finished_at"]
     assert "retry-after" not in answer.headers
     assert tenant.http.get(f"/repair/{finished}/curve").json()["chosen_t"] == 0.25
+
+
+def test_a_repair_may_show_its_alignment_and_a_plane(tenant: Tenant, order: dict[str, Any], finished: str) -> None:
+    without = tenant.http.get(f"/repair/{finished}").json()["result"]
+    assert (without["alignment"], without["plane"]) == (None, None)
+    job = tenant.claim(post(tenant, order).json()["id"])
+    grid = [[0.1, 0.2], [0.3, 0.4]]
+    plane = {
+        "x": [0.0, 1.0],
+        "y": [-0.5, 0.5],
+        "accuracy": grid,
+        "attack": None,
+        "attack_measured": False,
+        "bends": [[0.5, 0.5]],
+        "path": [[0.0, 0.0, 0.0], [1.0, 1.0, 0.0]],
+        "chosen": [0.2, 0.1],
+    }
+    tenant.finish(job, [], alignment="Matched.", plane=plane)
+    result = tenant.http.get(f"/repair/{job.id}").json()["result"]
+    assert (result["alignment"], result["plane"]) == ("Matched.", plane)
 
 
 def test_jobs_are_listed_newest_first_in_pages(tenant: Tenant, order: dict[str, Any]) -> None:

@@ -50,8 +50,16 @@ def test_the_worker_finds_every_default_filled_in(tenant: Tenant, order: dict[st
         "steps": None,
         "mirror": True,
         "seed": 0,
+        "plane": 0,
     }
+    assert request["tampering"] == "backdoor"
     assert request["estimate_seconds"] > 0
+
+
+def test_tampering_and_plane_reach_the_worker(tenant: Tenant, order: dict[str, Any]) -> None:
+    answer = post(tenant, order, tampering="error_injection", method={"plane": 15})
+    request = answer.json()["request"]
+    assert (request["tampering"], request["method"]["plane"], request["method"]["bends"]) == ("error_injection", 15, 1)
 
 
 def test_the_architecture_is_recognised(tenant: Tenant, order: dict[str, Any]) -> None:
@@ -84,6 +92,19 @@ def test_more_steps_and_more_images_are_estimated_to_take_longer(
 
     assert seconds() < seconds(method={"steps": 100_000})
     assert seconds() < seconds(clean=more)
+    assert seconds() < seconds(method={"plane": 41})
+
+
+def test_a_second_path_is_estimated_to_take_longer_and_no_scan_less(
+    tenant: Tenant, order: dict[str, Any], sample: Callable[..., Sample]
+) -> None:
+    twin = str(tenant.add_file(sample("twin", "model", model_bytes())).id)
+
+    def seconds(**changes: Any) -> float:
+        return float(post(tenant, order, validate_only=True, **changes).json()["estimate"]["seconds"])
+
+    assert seconds() < seconds(second_model=twin)
+    assert seconds(tampering="error_injection") < seconds()
 
 
 BAD_BODIES: list[tuple[dict[str, Any], str]] = [
@@ -93,6 +114,9 @@ BAD_BODIES: list[tuple[dict[str, Any], str]] = [
     ({"method": {"bends": 0}}, "#/method/bends"),
     ({"method": {"steps": 0}}, "#/method/steps"),
     ({"method": {"seed": -1}}, "#/method/seed"),
+    ({"method": {"plane": 2}}, "#/method/plane"),
+    ({"method": {"plane": 42}}, "#/method/plane"),
+    ({"tampering": "theft"}, "#/tampering"),
     ({"preprocessing": {"channels": "GRB"}}, "#/preprocessing/channels"),
     ({"preprocessing": {"size": [1, 32]}}, "#/preprocessing/size/0"),
     ({"labels": {"": "x"}}, "#/labels/"),

@@ -54,7 +54,7 @@ def test_down_and_up_again_on_a_filled_database(database_url, factory: SessionFa
 def test_repairs_outlive_the_way_to_the_schema_without_analyses_and_back(
     database_url, factory: SessionFactory, tenant_id, running_job, running_analysis, make_job, engine: Engine
 ):
-    labelled = make_job(labels={"team": "b"})
+    labelled = make_job(labels={"team": "b"}, request={"suspect": "x", "method": {"bends": 1}})
     with transaction(factory) as session:
         points = [curve_point(0.5), curve_point(0.5, path="unaligned")]
         jobs.record_points(session, job_id=running_job.id, attempt=1, points=points)
@@ -70,6 +70,7 @@ def test_repairs_outlive_the_way_to_the_schema_without_analyses_and_back(
         assert [(point.path, point.t) for point in curve] == [("main", 0.5)]
         labels = jobs.list_jobs(session, **own, kind="repair", label=("team", "b"), limit=9)[0]
         assert [job.id for job in labels] == [labelled.id]
+        assert labels[0].request == {"suspect": "x", "method": {"bends": 1, "plane": 0}, "tampering": "backdoor"}
         assert jobs.list_jobs(session, **own, kind="analysis", limit=9) == ([], None)
         assert jobs.get_job(session, **own, job_id=running_job.id).state == "running"
 

@@ -1,0 +1,1 @@
+"""What repairs and analyses have in common as jobs: bodies, checks, routes."""
