@@ -82,9 +82,9 @@ def draw(results: dict[int, AnalysisResult]) -> Figure:
             eigenvalues.plot(t, [point.eigenvalue for point in path.points], color=colour, label=f"{path.path} path")
         losses.set(title=f"seed {seed}: cross-entropy, nats", xlabel="t", yscale="symlog")
         errors.set(title="error rate", xlabel="t", ylim=(0, 1))
-        eigenvalues.set(title="largest eigenvalue of the input Hessian, mean", xlabel="t", yscale="symlog")
-        losses.legend(fontsize="x-small")
-        eigenvalues.legend(fontsize="x-small")
+        eigenvalues.set(title="largest eigenvalue, input Hessian", xlabel="t", yscale="symlog")
+        losses.legend(fontsize="x-small", loc="lower right")
+        eigenvalues.legend(fontsize="x-small", loc="upper right")
     return figure
 
 
