@@ -30,8 +30,8 @@ from modeconn_core.distillation import labelled_set
 from modeconn_core.endpoints import check_same_tensors
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet
 from modeconn_core.hessian import largest_eigenvalues
-from modeconn_core.inputs import check_images
-from modeconn_core.metrics import predict, wilson_interval
+from modeconn_core.inputs import check_images, class_count
+from modeconn_core.metrics import evaluate, predict, wilson_interval
 from modeconn_core.monitor import Monitor
 from modeconn_core.repair import BATCH_SIZE, rate_for, steps_for
 from modeconn_core.robustness import ImageBox, PgdSettings, pgd
@@ -77,7 +77,7 @@ def analyse(
         ValueError: what was given cannot be used; the message says why. RepairStopped: ``should_stop`` answered yes.
     """
     config = config or AnalysisConfig()
-    monitor = Monitor(on_progress, should_stop, STAGE_SHARES)
+    monitor = Monitor(on_progress, should_stop, _stage_shares(config))
     box = ImageBox(mean=tuple(mean), std=tuple(std))
     job = _Analysis(regular, robust, clean_images, clean_labels, box, config, monitor)
     job.align()
@@ -118,7 +118,9 @@ class _Analysis:
         self.labels = labels.to(self.device)
         split = split_clean(labels, held_out=config.held_out, seed=config.seed)
         self.fit_index = split.fit
-        self.report_index = torch.cat([split.selection, split.report]).sort().values
+        report = torch.cat([split.selection, split.report])
+        generator = torch.Generator().manual_seed(config.seed)
+        self.report_index = report[torch.randperm(len(report), generator=generator)]  # uploads come class by class
         self.warnings: list[str] = []
         self.alignment = "The second model's channels were left as they are."
         self.classes = self._check_models()
@@ -127,11 +129,8 @@ class _Analysis:
         """The number of classes. Warns of models that hardly know the images."""
         classes = 0
         for name, module in (("regular", self.regular), ("robust", self.robust)):
-            outputs = predict(module, self.images)
-            classes = outputs.shape[1]
-            if int(self.labels.max()) >= classes or int(self.labels.min()) < 0:
-                raise ValueError(f"labels must lie in 0..{classes - 1}: the models have {classes} classes")
-            accuracy = (outputs.argmax(dim=1) == self.labels).float().mean().item()
+            classes = class_count(module, self.images, self.labels)
+            accuracy = evaluate(module, self.images, self.labels).rate
             if accuracy < 3 / classes:
                 self.warnings.append(
                     f"The {name} model knows only {100 * accuracy:.1f} % of the clean images (chance is "
@@ -233,8 +232,8 @@ class _Analysis:
 
     def _measure(self, module: nn.Module, t: float, kind: PathKind) -> _Measured:
         """``module`` (in eval mode) on the report's images, as they are and under attack."""
-        index = self.report_index[:: max(1, len(self.report_index) // self.config.max_images)]
-        images, labels = self.images[index[: self.config.max_images]], self.labels[index[: self.config.max_images]]
+        index = self.report_index[: self.config.max_images]
+        images, labels = self.images[index], self.labels[index]
         clean_losses, clean_wrong = _losses(module, images, labels)
         generator = torch.Generator().manual_seed(self.config.seed)  # the same starts at every t
         attacked = pgd(module, images, labels, self.config.pgd, self.box, generator)
@@ -305,6 +304,14 @@ class _Analysis:
             robust_barrier=barrier(t, robust_TN, seed=self.config.seed),
             correlation=correlation([one.point for one in measured]),
         )
+
+
+def _stage_shares(config: AnalysisConfig) -> dict[Stage, float]:
+    """Of the stages that this analysis has; they sum to one."""
+    shares = {
+        stage: share for stage, share in STAGE_SHARES.items() if config.robust_path or stage != "fitting_robust_path"
+    }
+    return {stage: share / sum(shares.values()) for stage, share in shares.items()}
 
 
 class AttackedPathFit(PathFit):

@@ -19,7 +19,7 @@ from modeconn_core.disputes import FEWEST, WITNESS_T, disputed_views
 from modeconn_core.distillation import TEACHER_SHARE, training_set
 from modeconn_core.endpoints import Endpoint, second_end
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fine_tune
-from modeconn_core.inputs import check_images
+from modeconn_core.inputs import check_images, class_count
 from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
 from modeconn_core.monitor import Monitor
 from modeconn_core.plane import LossPlane, measure_plane
@@ -139,13 +139,7 @@ class _Repair:
 
     def _check_model(self) -> int:
         """The number of classes. Warns of a suspect that hardly knows the clean images."""
-        with torch.no_grad():
-            outputs = self.suspect(self.images[:2])
-        if not isinstance(outputs, Tensor) or outputs.dim() != 2:
-            raise ValueError("the model must answer a batch of images with one (batch, classes) tensor of logits")
-        classes = outputs.shape[1]
-        if int(self.labels.max()) >= classes or int(self.labels.min()) < 0:
-            raise ValueError(f"labels must lie in 0..{classes - 1}: the model has {classes} classes")
+        classes = class_count(self.suspect, self.images, self.labels)
         accuracy = evaluate(self.suspect, self.images, self.labels).rate
         if accuracy < 3 / classes:
             self.warnings.append(

@@ -55,6 +55,17 @@ def robust(honest, draw) -> torch.nn.Module:
     return net.eval()
 
 
+class InAList(torch.nn.Module):
+    """A network whose answer is not the logits themselves."""
+
+    def __init__(self, inner: torch.nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.inner(x)]
+
+
 @pytest.fixture(scope="session")
 def events() -> list[Progress]:
     return []
@@ -106,6 +117,22 @@ def test_every_point_is_reported_and_the_work_done_grows_to_one(analysis, events
     assert list(stages) == ["validating", "preparing_ends", "fitting_path", "fitting_robust_path", "sweeping"]
 
 
+def test_the_work_done_grows_to_one_without_a_robust_path_too(honest, robust, clean) -> None:
+    config = replace(CONFIG, points=3, robust_path=False, eigenvalues=None)
+    seen: list[Progress] = []
+    analyse(honest, robust, clean.images, clean.labels, **UNIT, config=config, on_progress=seen.append)
+    assert seen[-1].fraction == pytest.approx(1.0)
+
+
+def test_images_that_come_class_by_class_are_measured_in_every_class(honest, robust, clean) -> None:
+    never_the_last, order = copy.deepcopy(honest), clean.labels.argsort(stable=True)
+    never_the_last.head.bias.data[-1] = -1e3
+    config = replace(CONFIG, points=3, robust_path=False, eigenvalues=None, max_images=100)  # of 160
+    result = analyse(never_the_last, robust, clean.images[order], clean.labels[order], **UNIT, config=config)
+    end = result.paths[0].points[0]
+    assert end.clean_error == pytest.approx(1 / 6, abs=0.1)
+
+
 def test_eigenvalues_are_positive_and_say_how_many_converged(analysis) -> None:
     for point in analysis.paths[0].points:
         assert point.eigenvalue is not None
@@ -144,8 +171,10 @@ def test_it_stops_when_asked(honest, robust, clean, analysis) -> None:
 
 
 def test_unusable_input_is_refused_in_words(honest, robust, clean) -> None:
-    def start(images: Tensor = clean.images, labels: Tensor = clean.labels, second=robust, **stated) -> None:
-        analyse(honest, second, images, labels, **{**UNIT, **stated}, config=CONFIG)
+    def start(
+        images: Tensor = clean.images, labels: Tensor = clean.labels, first=honest, second=robust, **stated
+    ) -> None:
+        analyse(first, second, images, labels, **{**UNIT, **stated}, config=CONFIG)
 
     with pytest.raises(ValueError, match="not from 0 to 1"):
         start(images=clean.images * 3)
@@ -153,6 +182,8 @@ def test_unusable_input_is_refused_in_words(honest, robust, clean) -> None:
         start(second=torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(768, 6)))
     with pytest.raises(ValueError, match="labels must lie"):
         start(labels=clean.labels + 1)
+    with pytest.raises(ValueError, match="tensor of logits"):
+        start(second=InAList(robust), first=InAList(honest))
     with pytest.raises(ValueError, match="std must be positive"):
         start(std=(0.5, 0.0, 0.5))
     with pytest.raises(ValueError, match="points"):
