@@ -20,7 +20,7 @@ def plane_png(plane: LossPlane, attack_name: str) -> bytes:
     maps = [("Clean accuracy", plane.accuracy, "viridis")]
     if plane.attack is not None:
         maps.append((attack_name if plane.attack_measured else f"{attack_name}, estimated", plane.attack, "inferno"))
-    figure = Figure(figsize=(5.0 * len(maps), 4.2), layout="constrained")
+    figure = Figure(figsize=(4.6 * len(maps), 3.3), layout="constrained")
     for axes, (title, values, colours) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True):
         _draw_map(figure, axes, plane, values, colours)
         _draw_path(axes, plane)
@@ -35,7 +35,6 @@ def _draw_map(figure: Figure, axes: Axes, plane: LossPlane, values: Sequence[Seq
     bar = figure.colorbar(mesh, ax=axes, ticks=np.linspace(0, 1, 6), format=PercentFormatter(1, decimals=0), shrink=0.9)
     bar.ax.tick_params(length=0, labelsize=8, labelcolor=PALETTE["muted"])
     bar.outline.set_visible(False)
-    axes.set_aspect("equal")
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
