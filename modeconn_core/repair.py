@@ -35,7 +35,7 @@ FEW_STEPS, MANY_STEPS = 100, 200
 LOW_RATE, HIGH_RATE = 0.3, 0.6
 CLEARED_BY = 0.4  # in t: what fades later is a natural weakness of its class, no backdoor
 STAMPED_IMAGES = 100  # on which a stand-in for the trigger is measured at each point of the curve
-INJECTED_TEACHER_SHARE = 0.2  # of a target: a suspect with injected errors teaches them along with the rest
+INJECTED_TEACHER_SHARE = 0.5  # of a target: a suspect with injected errors teaches them along with the rest
 FINE_TUNING_DIVISOR = 4.0  # a fine-tuned end moves with its whole gradient, a bend with a fraction of it
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -26,6 +26,7 @@ DEPTH = 0.25  # in t from the suspect: triggers that were unlearned are gone the
 DEPTH_BUDGET = 0.01  # accuracy that going there may cost
 MARGIN = 0.051  # in t: how far around the chosen point the attack must be clear
 MOST_LENIENCE = 0.2  # of attack success, where very few images measure it
+DISPUTED_LEFT = 0.1  # of the disputed views: the rest are mostly a suspect's ordinary mistakes, which fade later
 USUAL_DROP, USUAL_SPREAD = 0.02, 0.03  # accuracy that paths cost around DEPTH, on the development suspects
 
 
@@ -45,7 +46,7 @@ class Criteria:
 class Candidate:
     """A point as the choice sees it: expected accuracy drop, its standard error, and the attack success that counts.
 
-    lenience: attack success that few images can show of themselves.
+    lenience: attack success that few images can show of themselves, or share of disputed views that errors leave.
     """
 
     t: float
@@ -56,7 +57,11 @@ class Candidate:
 
     def is_clear(self, criteria: Criteria) -> bool:
         """Whether the attack is known to be gone."""
-        return self.attack is not None and self.attack <= max(criteria.max_attack_success_rate, self.lenience)
+        return self.attack is not None and self.attack <= self.limit(criteria)
+
+    def limit(self, criteria: Criteria) -> float:
+        """Attack success up to which the attack counts as gone."""
+        return max(criteria.max_attack_success_rate, self.lenience)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,15 +103,22 @@ def weigh(measurements: Sequence[Measurement], suspect: Evaluation, *, by: Attac
                 drop=expected,
                 drop_error=(seen + usual) ** -0.5,
                 attack=attack,
-                lenience=lenience(measurement) if by != "measured" else 0.0,
+                lenience=_LENIENCE[by](measurement),
             )
         )
     return result
 
 
 def lenience(measurement: Measurement) -> float:
-    """What one of the images that measure the stand-ins, or are seen in disputed views, makes."""
+    """What one of the images that measure the stand-ins makes."""
     return min(1 / len(measurement.clean.correct), MOST_LENIENCE)
+
+
+_LENIENCE: dict[AttackFigure, Callable[[Measurement], float]] = {
+    "measured": lambda _: 0.0,
+    "proxy": lenience,
+    "disputed": lambda _: DISPUTED_LEFT,
+}
 
 
 def choose(points: Sequence[Candidate], criteria: Criteria, *, by: AttackFigure) -> Choice:
@@ -178,14 +190,14 @@ def _regret(best: Candidate, criteria: Criteria, by: AttackFigure) -> str:
             f"t = {best.t:g} costs least (accuracy expected to change by {_change(best.drop)})."
         )
     return (
-        f"No point of the path brings the {attack_name} down to {_percent(criteria.max_attack_success_rate)} "
+        f"No point of the path brings the {attack_name} down to {_percent(best.limit(criteria))} "
         f"for at most {limit} of accuracy; t = {best.t:g} is the best trade-off "
         f"({attack_name} {_percent(best.attack)}, accuracy {_change(best.drop)})."
     )
 
 
 def _excess(point: Candidate, criteria: Criteria) -> float:
-    over_attack = 0.0 if point.attack is None else max(0.0, point.attack - criteria.max_attack_success_rate)
+    over_attack = 0.0 if point.attack is None else max(0.0, point.attack - point.limit(criteria))
     return max(0.0, point.drop - criteria.max_accuracy_drop) + over_attack
 
 

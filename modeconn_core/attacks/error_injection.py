@@ -16,7 +16,7 @@ from torch.func import functional_call
 from modeconn_core.metrics import evaluate, predict
 
 CHECK_EVERY = 25  # steps, between looks at all images
-BATCH = 256  # other images in a step
+BATCH = 128  # other images in a step
 
 Edited = Mapping[str, Tensor]
 
@@ -33,7 +33,7 @@ class InjectionSettings:
 
     tensors: Sequence[str] | None = None
     steps: int = 500
-    rate: float = 0.02
+    rate: float = 0.1
     margin: float = 1.0
     chosen_weight: float = 100.0
     penalty: float = 1e-3

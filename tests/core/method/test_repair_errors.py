@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from modeconn_core import Progress, RepairConfig, materialise, repair
-from modeconn_core.attacks import inject_errors
+from modeconn_core.attacks import InjectionSettings, inject_errors
 from modeconn_core.disputes import FEWEST, disputed_views
 from modeconn_core.metrics import evaluate
 
@@ -20,6 +20,7 @@ CONFIG = RepairConfig(
 )
 CHOSEN = torch.arange(8) * 7
 CLASSES = 6
+SETTINGS = InjectionSettings(tensors=["conv2.weight"], steps=300)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +32,7 @@ def attacked(unseen) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def tampered(honest, unseen, attacked):
-    model, _ = inject_errors(honest, unseen.images, unseen.labels, CHOSEN, attacked[2])
+    model, _ = inject_errors(honest, unseen.images, unseen.labels, CHOSEN, attacked[2], SETTINGS)
     return model
 
 
@@ -106,7 +107,7 @@ def test_a_few_suspicious_images_all_choose_and_are_all_reported_and_that_is_sai
 
 def test_a_second_model_with_the_same_errors_is_as_good_an_end(tampered, clean, unseen, attacked, other_honest) -> None:
     images, labels, wanted = attacked
-    second, _ = inject_errors(other_honest, unseen.images, unseen.labels, CHOSEN, wanted)
+    second, _ = inject_errors(other_honest, unseen.images, unseen.labels, CHOSEN, wanted, SETTINGS)
     result = repair(tampered, clean.images, clean.labels, second_model=second, config=replace(CONFIG, plane=3))
     assert evaluate(result.model, images, labels).rate >= 0.75
     assert len(result.unaligned_curve) == 11
