@@ -101,9 +101,8 @@ def before_after(facts: ReportFacts) -> list[Row]:
             )
         )
     if after.proxy_success_rate is not None:
-        judged = after.attack_success_rate is None and (
-            facts.tampering == "error_injection" or any(finding.flagged for finding in facts.triggers)
-        )
+        flagged = any(finding.flagged for finding in facts.triggers)
+        judged = after.attack_success_rate is None and facts.tampering == "backdoor" and flagged
         rows.append(
             Row(
                 label=words.estimate,

@@ -142,7 +142,8 @@ def verdict(facts: ReportFacts) -> str:
     drop = before.clean_accuracy - after.clean_accuracy
     if drop > facts.max_accuracy_drop:
         accuracy += f", {points(drop)} points lost where {points(facts.max_accuracy_drop)} are allowed"
-    if limit is not None and limit > facts.max_attack_success_rate:
+    judged = after.attack_success_rate is not None or facts.tampering == "backdoor"  # disputed views are no criterion
+    if judged and limit is not None and limit > facts.max_attack_success_rate:
         attack += f", where {percent(facts.max_attack_success_rate)} is allowed"
     return f"The repair did not meet its criteria: {accuracy}; {attack}."
 
