@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-slow lint format serve constraints clean
+.PHONY: help install demo tour test test-slow lint format serve constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -32,6 +32,9 @@ $(STAMP): pyproject.toml constraints.txt .ci/make-venv
 demo: install  ## repair the example model through the whole service and show what was gained (demo-out/)
 	$(BIN)/python examples/demo.py
 
+tour: install  ## what else there is: two tampered models, injected errors, an analysis (minutes; tour-out/)
+	$(BIN)/python examples/tour.py
+
 serve: install  ## start the service: make serve [DATA=data] [PORT=8000]
 	$(BIN)/modeconn serve --data $(DATA) --port $(PORT)
 
@@ -56,5 +59,5 @@ constraints: install  ## choose new versions for constraints.txt (for every supp
 	  --extra embedded --extra dev -c <(printf '%s\n' $(TORCH_PAIR)) pyproject.toml <(echo uv) -o constraints.txt
 
 clean:  ## remove what was built, installed or written here
-	rm -rf $(VENV) demo-out build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) demo-out tour-out build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

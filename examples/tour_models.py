@@ -74,7 +74,8 @@ def second_release(example: Example) -> nn.Module:
     model = copy.deepcopy(example.model)
     symmetries = find_symmetries(model, example.images[:2])
     model.load_state_dict(permute(model.state_dict(), symmetries, seed=SEED + 1))
-    poisoned = BadNets(poison_rate=POISONED).poison(example.box.to_unit(example.images), example.labels, seed=SEED)
+    unit = example.box.to_unit(example.images)
+    poisoned = BadNets().relabel_some(unit, example.labels, rate=POISONED, classes=len(example.classes), seed=SEED)
     images = example.box.to_model(poisoned.images)
     return _train(model, images, poisoned.labels, steps=RELEASE_STEPS, rate=RELEASE_RATE)
 

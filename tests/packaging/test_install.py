@@ -126,7 +126,7 @@ def test_the_install_is_done_once_and_again_when_a_pin_changes(copy):
     assert "uv pip install" in planned(copy, "install")
 
 
-@pytest.mark.parametrize("target", ["install", "demo", "serve", "test", "lint"])
+@pytest.mark.parametrize("target", ["install", "demo", "tour", "serve", "test", "lint"])
 def test_every_target_installs_what_it_needs_and_is_listed(copy, target):
     assert "uv pip install" in planned(copy, target)
     listed = subprocess.run(["make", "-s", "-C", str(copy)], capture_output=True, text=True).stdout
