@@ -9,12 +9,14 @@ sees the pupil's very view.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeconn_core.augment import Views, draw_views
+from modeconn_core.checkpoints import Checkpoints
 from modeconn_core.fit import FitSettings, Stamp, TrainingSet
 from modeconn_core.metrics import predict
 
@@ -38,12 +40,16 @@ def training_set(
     stamps: Sequence[Stamp] = (),
     waves: Sequence[Stamp] = (),
     on_taught: Callable[[int], None] = lambda _: None,
+    checkpoints: Checkpoints | None = None,
+    name: str = "lessons",
 ) -> TrainingSet:
     """Views of the clean images and the mean answer of ``teachers`` (in eval mode) on each, mixed with its label.
 
     ``teacher_share`` of a target is the teachers'. ``stamps`` and ``waves`` are kept for the fit and not shown to the
-    teachers. ``on_taught`` is told how many views have their answer, again and again.
+    teachers. ``on_taught`` is told how many views have their answer, again and again. ``name``: that of the answers in
+    ``checkpoints``.
     """
+    checkpoints = checkpoints or Checkpoints()
     count = len(images_NCHW)
     views = fixed_views(images_NCHW, settings, seed)
     total = len(views)
@@ -51,11 +57,15 @@ def training_set(
     for first in range(0, total, BATCH):
         chosen_B = torch.arange(first, min(first + BATCH, total), device=images_NCHW.device)
         x_BCHW = views.of(images_NCHW[chosen_B % count], chosen_B).contiguous(memory_format=torch.channels_last)
-        answers = [(predict(teacher, x_BCHW) / TEMPERATURE).softmax(dim=1) for teacher in teachers]
+        answers_BK = checkpoints.part(f"{name}-{first}", partial(_mean_answer, teachers, x_BCHW))
         labels_BK = F.one_hot(labels_N[chosen_B % count], classes).float()
-        targets_MK[chosen_B] = torch.lerp(labels_BK, torch.stack(answers).mean(dim=0), teacher_share)
+        targets_MK[chosen_B] = torch.lerp(labels_BK, answers_BK.to(labels_BK), teacher_share)
         on_taught(first + len(chosen_B))
     return TrainingSet(images=images_NCHW, views=views, targets=targets_MK, stamps=stamps, waves=waves)
+
+
+def _mean_answer(teachers: Sequence[nn.Module], x_BCHW: Tensor) -> Tensor:
+    return torch.stack([(predict(teacher, x_BCHW) / TEMPERATURE).softmax(dim=1) for teacher in teachers]).mean(dim=0)
 
 
 def labelled_set(

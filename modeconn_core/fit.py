@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeconn_core.augment import Augmentation, Views, cutout
+from modeconn_core.checkpoints import Checkpoints, Loop, State
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import autocast
 from modeconn_core.errors import RepairStopped
@@ -167,7 +168,8 @@ class PathFit:
 
     def step(self) -> Tensor:
         """Train on one batch at its own t; returns the loss, still on the device."""
-        return self.step_on(self.data.batch(self.settings, self.seed, self.done))
+        with drawn_from(self.seed, self.done, self.flat.vector.device):
+            return self.step_on(self.data.batch(self.settings, self.seed, self.done))
 
     def step_on(self, batch: Batch) -> Tensor:
         """Train on ``batch``; what a step costs beside a plain SGD step is all in here."""
@@ -197,21 +199,26 @@ class PathFit:
         scales = (self._limits / norms.clamp_min(1e-12)).clamp_max(1.0)
         torch._foreach_mul_(self._gradients, list(scales.unbind()))
 
-    def run(self, *, on_step: OnStep | None = None, should_stop: ShouldStop | None = None) -> None:
-        """Train to the end, calling ``on_step(done, loss)``. Raises RepairStopped when ``should_stop()`` says so."""
-        self.module.train()
-        while self.done < self.settings.steps:
-            if should_stop is not None and should_stop():
-                raise RepairStopped
-            loss = self.step()
-            if on_step is not None:
-                on_step(self.done, loss)
+    def run(
+        self,
+        *,
+        on_step: OnStep | None = None,
+        should_stop: ShouldStop | None = None,
+        checkpoints: Checkpoints | None = None,
+        name: str = "fit",
+    ) -> None:
+        """Train to the end, calling ``on_step(done, loss)``. Raises RepairStopped when ``should_stop()`` says so.
 
-    def state_dict(self) -> dict[str, Any]:
+        ``name``: that of the fit in ``checkpoints``.
+        """
+        self.module.train()
+        _take_steps(self, self.settings.steps, on_step, should_stop, checkpoints, name)
+
+    def state_dict(self) -> State:
         """All that the next steps depend on."""
         return {"done": self.done, "bends": self.path.points[1:-1].clone(), "momentum": self.momentum_ND.clone()}
 
-    def load_state_dict(self, state: dict[str, Any]) -> None:
+    def load_state_dict(self, state: State) -> None:
         """Continue from :meth:`state_dict`. Raises ValueError when it belongs to another path."""
         if state["bends"].shape != self.momentum_ND.shape:
             raise ValueError(f"the state has bends {tuple(state['bends'].shape)}, not {tuple(self.momentum_ND.shape)}")
@@ -228,20 +235,71 @@ def fine_tune(
     *,
     on_step: OnStep | None = None,
     should_stop: ShouldStop | None = None,
+    checkpoints: Checkpoints | None = None,
+    name: str = "fine-tuning",
 ) -> None:
     """Train ``module`` in place by plain SGD on the same batches and schedule as a path."""
-    optimizer = torch.optim.SGD(
-        module.parameters(), lr=settings.rate, momentum=settings.momentum, weight_decay=settings.weight_decay
-    )
     module.train()
-    for step in range(settings.steps):
+    tuning = _FineTuning(module, data, settings, seed)
+    _take_steps(tuning, settings.steps, on_step, should_stop, checkpoints, name)
+
+
+class _FineTuning:
+    """Plain SGD, step by step."""
+
+    def __init__(self, module: nn.Module, data: TrainingSet, settings: FitSettings, seed: int) -> None:
+        self.module, self.data, self.settings, self.seed = module, data, settings, seed
+        self.optimizer = torch.optim.SGD(
+            module.parameters(), lr=settings.rate, momentum=settings.momentum, weight_decay=settings.weight_decay
+        )
+        self.done = 0
+
+    def step(self) -> Tensor:
+        with drawn_from(self.seed, self.done, self.data.images.device):
+            loss = self.data.batch(self.settings, self.seed, self.done).loss(self.module)
+        self.optimizer.zero_grad()
+        loss.backward()
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.settings.rate_at(self.done)
+        self.optimizer.step()
+        self.done += 1
+        return loss.detach()
+
+    def state_dict(self) -> State:
+        """All that the next steps depend on."""
+        return {"done": self.done, "module": self.module.state_dict(), "optimizer": self.optimizer.state_dict()}
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from :meth:`state_dict`."""
+        self.done = state["done"]
+        self.module.load_state_dict(state["module"])
+        self.optimizer.load_state_dict(state["optimizer"])
+
+
+@contextmanager
+def drawn_from(seed: int, step: int, device: torch.device) -> Iterator[None]:
+    """Inside, what a module draws for itself (dropout, stochastic depth) depends on (seed, step) alone."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(int(np.random.default_rng((seed, 4, step)).integers(2**63)))
+        yield
+
+
+def _take_steps(
+    loop: Loop,
+    steps: int,
+    on_step: OnStep | None,
+    should_stop: ShouldStop | None,
+    checkpoints: Checkpoints | None,
+    name: str,
+) -> None:
+    def after(loss: Tensor) -> None:
+        if on_step is not None:
+            on_step(loop.done, loss)
+        stop_if_asked()
+
+    def stop_if_asked() -> None:
         if should_stop is not None and should_stop():
             raise RepairStopped
-        loss = data.batch(settings, seed, step).loss(module)
-        optimizer.zero_grad()
-        loss.backward()
-        for group in optimizer.param_groups:
-            group["lr"] = settings.rate_at(step)
-        optimizer.step()
-        if on_step is not None:
-            on_step(step + 1, loss.detach())
+
+    stop_if_asked()
+    (checkpoints or Checkpoints()).run(name, loop, until=steps, on_step=after)

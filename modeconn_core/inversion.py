@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from modeconn_core.augment import Augmentation, random_crop_and_mirror
+from modeconn_core.checkpoints import Checkpoints, State
 from modeconn_core.device import autocast
 from modeconn_core.metrics import predict
 from modeconn_core.triggers import Patch, images_range
@@ -78,12 +79,17 @@ class PatchInversion:
             for i, part_SK in enumerate(wanted_SK.split(MOST_AT_ONCE))
         ]
 
-    def search(self, steps: int, *, on_searched: OnSearched = lambda _: None) -> list[Patch]:
-        """Go on for ``steps`` and return the best patch of each search; ``on_searched`` is told how many are done."""
+    def search(
+        self, steps: int, checkpoints: Checkpoints, name: str, *, on_searched: OnSearched = lambda _: None
+    ) -> list[Patch]:
+        """Go on for ``steps`` and return the best patch of each search; ``on_searched`` is told how many are done.
+
+        ``name``: that of the searches in ``checkpoints``.
+        """
         found: list[Patch] = []
-        for part in self._parts:
-            for _ in range(steps):
-                part.step()
+        for i, part in enumerate(self._parts):
+            until = part.done + steps
+            checkpoints.run(f"{name}-{until}-{i}", part, until=until)
             found += part.found()
             on_searched(len(found))
         return found
@@ -97,11 +103,17 @@ def invert_patches(
     *,
     settings: InversionSettings,
     seed: int,
+    checkpoints: Checkpoints,
+    name: str,
     vary: bool = True,
 ) -> list[Patch]:
     """One inversion of ``settings.steps``, from start to end: see :class:`PatchInversion`."""
     inversion = PatchInversion(module, images_NCHW, labels_N, wanted_SK, settings=settings, seed=seed, vary=vary)
-    return inversion.search(settings.steps)
+    return inversion.search(settings.steps, checkpoints, name)
+
+
+# what changes from step to step, besides the optimiser's and the generator's state
+_SEARCHED = ("mask_logit", "pattern_logit", "pressure_S", "success_S", "best_S", "best_mask", "best_pattern")
 
 
 class _Searches:
@@ -139,6 +151,25 @@ class _Searches:
         self.success_S = torch.zeros(searches, device=device)
         self.best_S = torch.full((searches,), -float(height * width), device=device)
         self.best_mask, self.best_pattern = self._masks().detach(), self._patterns().detach()
+        self.done = 0
+
+    def state_dict(self) -> State:
+        """All that the next steps depend on."""
+        return {
+            "done": self.done,
+            "generator": self.generator.get_state(),
+            "optimizer": self.optimizer.state_dict(),
+            **{name: getattr(self, name).detach() for name in _SEARCHED},
+        }
+
+    def load_state_dict(self, state: State) -> None:
+        """Go on from :meth:`state_dict`."""
+        self.done = state["done"]
+        self.generator.set_state(state["generator"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        with torch.no_grad():
+            for name in _SEARCHED:
+                getattr(self, name).copy_(state[name])
 
     def _masks(self) -> Tensor:
         return self.mask_logit.sigmoid()
@@ -183,6 +214,7 @@ class _Searches:
         self._remember(sizes_S.detach(), success_S, masks.detach(), patterns.detach())
         self.optimizer.step()
         self.pressure_S = torch.where(success_S >= self.enough_S, self.pressure_S * 1.3, self.pressure_S / 1.5)
+        self.done += 1
 
     def _remember(self, sizes_S: Tensor, success_S: Tensor, masks: Tensor, patterns: Tensor) -> None:
         """Keep the smallest mask that works steadily; before there is one, the most successful one."""

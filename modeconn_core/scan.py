@@ -10,10 +10,19 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from modeconn_core.checkpoints import Checkpoints
 from modeconn_core.configuration import TriggerFinding
 from modeconn_core.inversion import InversionSettings, PatchInversion, invert_patches, one_target_each
 from modeconn_core.sweep import Probe
-from modeconn_core.triggers import ANOMALY_THRESHOLD, LEAST_SPREAD, Patch, Trigger, anomaly_indices, images_range
+from modeconn_core.triggers import (
+    ANOMALY_THRESHOLD,
+    LEAST_SPREAD,
+    Patch,
+    Trigger,
+    Warp,
+    anomaly_indices,
+    images_range,
+)
 from modeconn_core.warps import invert_warps
 from modeconn_core.waves import surest_waves
 
@@ -89,6 +98,7 @@ def scan(
     classes: int,
     settings: InversionSettings,
     seed: int,
+    checkpoints: Checkpoints,
     on_progress: Callable[[float], None],
 ) -> Scan:
     """Scan ``suspect`` (eval mode). ``fit`` and ``selection`` are (images, labels); classes are those of the model.
@@ -97,7 +107,7 @@ def scan(
     then waves and warps. Where nothing stands out, patches are searched twice as long; a find of that second look must
     be clearer than the natural weakness that many models have.
     """
-    looks = _Looks(suspect, fit, selection, settings, seed)
+    looks = _Looks(suspect, fit, selection, settings, seed, checkpoints)
     searches = _PatchSearches(looks, classes)
     found = searches.go_on(settings.steps, on_progress=lambda share: on_progress(0.6 * share))
     on_progress(0.7)
@@ -133,7 +143,9 @@ class _PatchSearches:
         classes, enough = self._classes, self._enough
         self._steps += steps
         looks = self._looks.with_steps(self._steps)
-        patches = self._inversion.search(steps, on_searched=lambda done: on_progress(done / len(enough)))
+        patches = self._inversion.search(
+            steps, looks.checkpoints, "patches", on_searched=lambda done: on_progress(done / len(enough))
+        )
         sizes = [_size(patch, least) for patch, least in zip(patches, enough, strict=True)]
         median = statistics.median(sizes[:classes])
         indices = anomaly_indices(sizes[:classes])
@@ -191,6 +203,7 @@ class _Looks:
     selection: tuple[Tensor, Tensor]
     settings: InversionSettings
     seed: int
+    checkpoints: Checkpoints
 
     def with_steps(self, steps: int) -> _Looks:
         """Looks by inversions of ``steps``."""
@@ -206,14 +219,16 @@ class _Looks:
         if not patches:
             return []
         wanted = torch.stack([patch.wanted for patch in patches]).repeat_interleave(MORE_STARTS, dim=0)
-        found = invert_patches(self.suspect, *self.fit, wanted, settings=self.settings, seed=self.seed + 1)
+        found = self._invert(self.fit, wanted, "again", seed=self.seed + 1)
         return [found[i : i + MORE_STARTS] for i in range(0, len(found), MORE_STARTS)]
 
     def at_patch(self, starts: Sequence[Patch], index: float, *, blatant: bool) -> Suspicion:
         """What is known of one patch: its inversions on the fit's images are unlearned, what measures is found on the
         selection's, and on just these, so that it is the last to fade."""
-        wanted, seed = starts[0].wanted[None], self.seed - 1
-        (apart,) = invert_patches(self.suspect, *self.selection, wanted, settings=self.settings, seed=seed, vary=False)
+        wanted = starts[0].wanted[None]
+        (apart,) = self._invert(
+            self.selection, wanted, f"apart-{starts[0].target_class}", seed=self.seed - 1, vary=False
+        )
         colours = images_range(self.fit[0])
         return Suspicion(
             trigger=starts[0],
@@ -223,9 +238,23 @@ class _Looks:
             blatant=blatant,
         )
 
+    def _invert(
+        self, images: tuple[Tensor, Tensor], wanted_SK: Tensor, name: str, *, seed: int, vary: bool = True
+    ) -> list[Patch]:
+        return invert_patches(
+            self.suspect,
+            *images,
+            wanted_SK,
+            settings=self.settings,
+            seed=seed,
+            vary=vary,
+            checkpoints=self.checkpoints,
+            name=name,
+        )
+
     def at_waves(self, classes: int, known: set[int | None]) -> list[Suspicion]:
         """Waves to classes that are not suspected already."""
-        waves = surest_waves(self.suspect, *self.fit, classes)
+        waves = surest_waves(self.suspect, *self.fit, classes, checkpoints=self.checkpoints)
         indices = success_indices([confidence for _, confidence in waves])
         return [
             Suspicion(trigger=wave, index=index, unlearned=(wave,), proxies=(wave,))
@@ -236,7 +265,7 @@ class _Looks:
     def at_warps(self, classes: int, known: set[int | None]) -> list[Suspicion]:
         """Warps to classes that are not suspected already."""
         everyone = torch.arange(classes, device=self.fit[0].device)
-        warps = invert_warps(self.suspect, *self.fit, everyone, classes, seed=self.seed)
+        warps = self._invert_warps(self.fit, everyone, classes, "warps", seed=self.seed)
         indices = success_indices([warp.success_rate for warp in warps])
         odd = [
             i
@@ -245,10 +274,15 @@ class _Looks:
         ]
         if not odd:
             return []
-        apart = invert_warps(self.suspect, *self.selection, everyone[odd], classes, seed=self.seed - 1)
+        apart = self._invert_warps(self.selection, everyone[odd], classes, "warps-apart", seed=self.seed - 1)
         return [
             Suspicion(trigger=warps[i], index=indices[i], proxies=(proxy,)) for i, proxy in zip(odd, apart, strict=True)
         ]
+
+    def _invert_warps(
+        self, images: tuple[Tensor, Tensor], targets: Tensor, classes: int, name: str, *, seed: int
+    ) -> list[Warp]:
+        return invert_warps(self.suspect, *images, targets, classes, seed=seed, checkpoints=self.checkpoints, name=name)
 
 
 def success_indices(rates: Sequence[float]) -> list[float]:
@@ -273,6 +307,7 @@ def findings(
     probe: Probe,
     *,
     seed: int,
+    checkpoints: Checkpoints,
 ) -> list[TriggerFinding]:
     """What the scan found, seen from the repaired model: one finding for each class, one more for all-to-all.
 
@@ -283,7 +318,15 @@ def findings(
     sizes_after: dict[int, Patch] = {}
     if suspected:
         wanted = torch.stack([suspicion.trigger.wanted for suspicion in suspected])
-        again = invert_patches(repaired, *fit, wanted, settings=found.settings, seed=seed - 2)
+        again = invert_patches(
+            repaired,
+            *fit,
+            wanted,
+            settings=found.settings,
+            seed=seed - 2,
+            checkpoints=checkpoints,
+            name="on-the-repaired",
+        )
         sizes_after = {id(suspicion): patch for suspicion, patch in zip(suspected, again, strict=True)}
     by_target = {suspicion.trigger.target_class: suspicion for suspicion in found.suspicions}
     rows: list[tuple[Trigger, float, Suspicion | None]] = []

@@ -6,10 +6,12 @@ Source of the trigger: Barni et al. 2019, arXiv 1902.11237.
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
+from modeconn_core.checkpoints import Checkpoints
 from modeconn_core.metrics import predict
 from modeconn_core.triggers import Wave, images_range
 
@@ -19,7 +21,9 @@ PHASES = (0.0, math.pi / 2)
 
 
 @torch.no_grad()
-def surest_waves(module: nn.Module, images_NCHW: Tensor, labels_N: Tensor, classes: int) -> list[tuple[Wave, float]]:
+def surest_waves(
+    module: nn.Module, images_NCHW: Tensor, labels_N: Tensor, classes: int, *, checkpoints: Checkpoints
+) -> list[tuple[Wave, float]]:
     """For every class the wave under which the model takes images of other classes for it with most confidence, and
     the mean probability that it gives to the class.
 
@@ -37,9 +41,11 @@ def surest_waves(module: nn.Module, images_NCHW: Tensor, labels_N: Tensor, class
         return Wave(wanted=wanted, success_rate=rate, shift=shift_CHW, low=low_C11, high=high_C11)
 
     best: list[tuple[float, float, Tensor]] = [(0.0, 0.0, torch.zeros_like(images_NCHW[0]))] * classes
-    for sine_HW in _sines(*images_NCHW.shape[2:], device=images_NCHW.device):
+    for number, sine_HW in enumerate(_sines(*images_NCHW.shape[2:], device=images_NCHW.device)):
         shift_CHW = amplitude_C11 * sine_HW
-        probabilities_NK = predict(module, wave(0, 0.0, shift_CHW).stamp(images_NCHW)).softmax(dim=1)
+        stamped = wave(0, 0.0, shift_CHW).stamp(images_NCHW)
+        outputs_NK = checkpoints.part(f"wave-{number}", partial(predict, module, stamped))
+        probabilities_NK = outputs_NK.softmax(dim=1)
         predictions_N = probabilities_NK.argmax(dim=1)
         for target_class in range(classes):
             others_N = labels_N != target_class
