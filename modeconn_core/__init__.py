@@ -10,6 +10,7 @@ from modeconn_core.analysis_result import (
     PathFigures,
     PathKind,
 )
+from modeconn_core.checkpoints import Checkpoints
 from modeconn_core.configuration import Figures, Progress, RepairConfig, RepairResult, Tampering, TriggerFinding
 from modeconn_core.curve import ModePath
 from modeconn_core.errors import RepairStopped
@@ -25,6 +26,7 @@ __all__ = [
     "AnalysisPoint",
     "AnalysisResult",
     "Barrier",
+    "Checkpoints",
     "Correlation",
     "CurvePoint",
     "EigenSettings",

@@ -6,8 +6,9 @@ Source: Zhao et al. 2020 (arXiv 2005.00060), section 5 and its figures 3 and 4.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -23,12 +24,13 @@ from modeconn_core.analysis_result import (
 )
 from modeconn_core.augment import Augmentation
 from modeconn_core.batchnorm import Calibration
+from modeconn_core.checkpoints import Checkpoints, State
 from modeconn_core.configuration import OnProgress, Stage
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device, parameter_dtype, working_copy
 from modeconn_core.distillation import labelled_set
 from modeconn_core.endpoints import check_same_tensors
-from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet
+from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, drawn_from
 from modeconn_core.hessian import largest_eigenvalues
 from modeconn_core.inputs import check_images, class_count
 from modeconn_core.metrics import evaluate, predict, wilson_interval
@@ -62,6 +64,7 @@ def analyse(
     config: AnalysisConfig | None = None,
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> AnalysisResult:
     """Connect two models by a path trained on clean images and one trained under attack, and measure both paths.
 
@@ -72,6 +75,7 @@ def analyse(
         mean, std: with which the images in [0, 1] were normalised, one value per channel; the attack works in [0, 1].
         config: see :class:`AnalysisConfig`.
         on_progress: called with a :class:`Progress`, whose points are :class:`AnalysisPoint`. should_stop: asked often.
+        checkpoints: of an earlier run with the same arguments, to go on where it stood, bit for bit on the same device.
 
     Raises:
         ValueError: what was given cannot be used; the message says why. RepairStopped: ``should_stop`` answered yes.
@@ -79,7 +83,7 @@ def analyse(
     config = config or AnalysisConfig()
     monitor = Monitor(on_progress, should_stop, _stage_shares(config))
     box = ImageBox(mean=tuple(mean), std=tuple(std))
-    job = _Analysis(regular, robust, clean_images, clean_labels, box, config, monitor)
+    job = _Analysis(regular, robust, clean_images, clean_labels, box, config, monitor, checkpoints or Checkpoints())
     job.align()
     paths = job.fit()
     return job.result(paths, job.sweep(paths))
@@ -92,6 +96,16 @@ class _Measured:
     point: AnalysisPoint
     clean_losses: Tensor
     robust_losses: Tensor
+
+    def to_state(self) -> State:
+        """What a checkpoint keeps of it."""
+        return {"point": asdict(self.point), "clean": self.clean_losses, "robust": self.robust_losses}
+
+    @classmethod
+    def from_state(cls, state: State) -> _Measured:
+        """The way back."""
+        point = AnalysisPoint(**state["point"])
+        return cls(point=point, clean_losses=state["clean"], robust_losses=state["robust"])
 
 
 class _Analysis:
@@ -106,8 +120,9 @@ class _Analysis:
         box: ImageBox,
         config: AnalysisConfig,
         monitor: Monitor,
+        checkpoints: Checkpoints,
     ) -> None:
-        self.config, self.monitor, self.box = config, monitor, box
+        self.config, self.monitor, self.box, self.checkpoints = config, monitor, box, checkpoints
         monitor.enter("validating")
         check_images(images, labels, "clean")
         box.to_unit(images)
@@ -193,14 +208,21 @@ class _Analysis:
             if attack is None
             else AttackedPathFit(work, flat, path, lessons, settings, seed, attack, self.box)
         )
-        fit.run(on_step=lambda done, loss: self.monitor.on_step(done, settings.steps, loss))
+        fit.run(
+            on_step=lambda done, loss: self.monitor.on_step(done, settings.steps, loss),
+            checkpoints=self.checkpoints,
+            name="fit" if attack is None else "attacked-fit",
+        )
         return path
 
     def sweep(self, paths: dict[PathKind, ModePath]) -> dict[PathKind, list[_Measured]]:
         """Measure every path at evenly spread values of t; both share their ends, which are measured once."""
         self.monitor.enter("sweeping")
         grid = [i / (self.config.points - 1) for i in range(self.config.points)]
-        ends = {t: self._measure(module, t, "standard") for t, module in ((0.0, self.regular), (1.0, self.robust))}
+        ends = {
+            t: self._measure(partial(copy.deepcopy, module), t, "standard")
+            for t, module in ((0.0, self.regular), (1.0, self.robust))
+        }
         self._warn_of_ends(*ends.values())
         calibrations = [self._calibration(module) for module in (self.regular, self.robust)]
         measured: dict[PathKind, list[_Measured]] = {}
@@ -210,7 +232,7 @@ class _Analysis:
                 if t in ends:
                     one = replace(ends[t], point=replace(ends[t].point, path=kind))
                 else:
-                    one = self._measure(self._at(path, t, calibrations), t, kind)
+                    one = self._measure(partial(self._at, path, t, calibrations), t, kind)
                 measured[kind].append(one)
                 share = (number + (i + 1) / len(grid)) / len(paths)
                 self.monitor.report(share, point=one.point, t=t, robust_loss=one.point.robust_loss)
@@ -230,7 +252,12 @@ class _Analysis:
         last.correct(module, coefficients[-1], most=CALIBRATION_IMAGES, exact=True)
         return module
 
-    def _measure(self, module: nn.Module, t: float, kind: PathKind) -> _Measured:
+    def _measure(self, make: Callable[[], nn.Module], t: float, kind: PathKind) -> _Measured:
+        """What the model that ``make`` makes does, unless it is remembered."""
+        state = self.checkpoints.part(f"{kind}-{t!r}", lambda: self._measured(make(), t, kind).to_state())
+        return _Measured.from_state(state)
+
+    def _measured(self, module: nn.Module, t: float, kind: PathKind) -> _Measured:
         """``module`` (in eval mode) on the report's images, as they are and under attack."""
         index = self.report_index[: self.config.max_images]
         images, labels = self.images[index], self.labels[index]
@@ -332,11 +359,12 @@ class AttackedPathFit(PathFit):
         self.attack, self.box = attack, box
 
     def step(self) -> Tensor:
-        batch = self.data.batch(self.settings, self.seed, self.done)
-        self.path.write(batch.t, self.flat.vector)
-        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.done) % 2**63)
-        attacked = pgd(self.module, batch.images, batch.targets, self.attack, self.box, generator)
-        return self.step_on(replace(batch, images=attacked))
+        with drawn_from(self.seed, self.done, self.flat.vector.device):
+            batch = self.data.batch(self.settings, self.seed, self.done)
+            self.path.write(batch.t, self.flat.vector)
+            generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.done) % 2**63)
+            attacked = pgd(self.module, batch.images, batch.targets, self.attack, self.box, generator)
+            return self.step_on(replace(batch, images=attacked))
 
 
 def _losses(module: nn.Module, images: Tensor, labels: Tensor) -> tuple[Tensor, int]:

@@ -73,15 +73,21 @@ def measure_plane(
     accuracy: list[list[float]] = []
     attack: list[list[float | None]] = []
     for row, y in enumerate(ys):
-        accuracy.append([])
-        attack.append([])
-        for column, x in enumerate(xs):
-            share = basis.write(x, y, sweep.flat.vector)
-            sweep.calibration.apply(sweep.module, share, most=IMAGES)
-            point = probe.measure(sweep.module, 0.0).point
-            accuracy[-1].append(point.clean_accuracy)
-            attack[-1].append(point.proxy_success_rate if probe.triggered is None else point.attack_success_rate)
-            on_point((row * points + column + 1) / points**2)
+
+        def measured_row(y: float = y, before: int = row * points) -> list[tuple[float, float | None]]:
+            found = []
+            for column, x in enumerate(xs):
+                share = basis.write(x, y, sweep.flat.vector)
+                sweep.calibration.apply(sweep.module, share, most=IMAGES)
+                point = probe.measure(sweep.module, 0.0).point
+                rate = point.proxy_success_rate if probe.triggered is None else point.attack_success_rate
+                found.append((point.clean_accuracy, rate))
+                on_point((before + column + 1) / points**2)
+            return found
+
+        figures = sweep.checkpoints.part(f"plane-{row}", measured_row)
+        accuracy.append([rate for rate, _ in figures])
+        attack.append([rate for _, rate in figures])
     return LossPlane(
         x=xs,
         y=ys,

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from modeconn_core.augment import Augmentation
 from modeconn_core.batchnorm import Calibration
+from modeconn_core.checkpoints import Checkpoints
 from modeconn_core.configuration import Figures, OnProgress, RepairConfig, RepairResult
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device, parameter_dtype, working_copy
@@ -49,6 +50,7 @@ def repair(
     config: RepairConfig | None = None,
     on_progress: OnProgress | None = None,
     should_stop: ShouldStop | None = None,
+    checkpoints: Checkpoints | None = None,
 ) -> RepairResult:
     """Repair a suspect image classifier by mode connectivity (Zhao et al., ICLR 2020).
 
@@ -60,12 +62,14 @@ def repair(
             are matched with the suspect's first. By default an end is made from the suspect.
         config: see :class:`RepairConfig`.
         on_progress: called with a :class:`Progress`. should_stop: asked after every step.
+        checkpoints: of an earlier run with the same arguments, to go on where it stood, bit for bit on the same device.
 
     Raises:
         ValueError: what was given cannot be used; the message says why. RepairStopped: ``should_stop`` answered yes.
     """
     config = config or RepairConfig()
-    job = _Repair(model, clean_images, clean_labels, triggered, config, Monitor(on_progress, should_stop))
+    monitor = Monitor(on_progress, should_stop)
+    job = _Repair(model, clean_images, clean_labels, triggered, config, monitor, checkpoints or Checkpoints())
     found = job.scan()
     end = job.second_end(second_model)
     sweep, unaligned = job.fit(end, found)
@@ -95,8 +99,9 @@ class _Repair:
         triggered: tuple[Tensor, Tensor] | None,
         config: RepairConfig,
         monitor: Monitor,
+        checkpoints: Checkpoints,
     ) -> None:
-        self.config, self.monitor = config, monitor
+        self.config, self.monitor, self.checkpoints = config, monitor, checkpoints
         monitor.enter("validating")
         check_images(images, labels, "clean")
         self.device = choose_device(config.device)
@@ -169,6 +174,7 @@ class _Repair:
             classes=self.classes,
             settings=self.inversion,
             seed=self.config.seed,
+            checkpoints=self.checkpoints,
             on_progress=self.monitor.report,
         )
 
@@ -189,10 +195,11 @@ class _Repair:
         settings = replace(settings, rate=settings.rate / FINE_TUNING_DIVISOR)
         fine_tune(
             module,
-            self._lessons(settings, [self.suspect]),
+            self._lessons(settings, [self.suspect], name="fine-tuning-lessons"),
             settings,
             self.config.seed,
             on_step=lambda done, loss: self.monitor.on_step(done, settings.steps, loss),
+            checkpoints=self.checkpoints,
         )
 
     def _fit_settings(self) -> FitSettings:
@@ -205,7 +212,7 @@ class _Repair:
         )
 
     def _lessons(
-        self, settings: FitSettings, teachers: Sequence[nn.Module], unlearned: Sequence[Trigger] = ()
+        self, settings: FitSettings, teachers: Sequence[nn.Module], unlearned: Sequence[Trigger] = (), *, name: str
     ) -> TrainingSet:
         return training_set(
             teachers,
@@ -217,6 +224,8 @@ class _Repair:
             stamps=tuple(trigger.stamp for trigger in unlearned if trigger.kind != "wave"),
             waves=tuple(trigger.stamp for trigger in unlearned if trigger.kind == "wave"),
             on_taught=lambda done: self.monitor.report(0.0, views=float(done)),
+            checkpoints=self.checkpoints,
+            name=name,
         )
 
     def fit(self, end: Endpoint, found: Scan) -> tuple[Sweep, Sweep | None]:
@@ -226,7 +235,7 @@ class _Repair:
         teachers = [self.suspect]
         if end.kind == "given":
             teachers.append(_with_state(self.suspect, end.state_dict))
-        lessons = self._lessons(settings, teachers, found.unlearned)
+        lessons = self._lessons(settings, teachers, found.unlearned, name="lessons")
         ends: dict[PathName, Mapping[str, Tensor]] = {"main": end.state_dict}
         if end.as_given is not None:
             ends["unaligned"] = end.as_given
@@ -242,8 +251,10 @@ class _Repair:
                 bends=self.config.bends,
                 start="line" if end.kind == "given" else "first",
             )
-            self._fit_path(PathFit(work, flat, path, lessons, settings, self.config.seed), len(sweeps), len(ends))
-            sweeps[name] = Sweep(work, flat, path, self._calibration(), self._probe(found), name=name)
+            fit = PathFit(work, flat, path, lessons, settings, self.config.seed)
+            self._fit_path(fit, f"fit-{name}", len(sweeps), len(ends))
+            probe = self._probe(found)
+            sweeps[name] = Sweep(work, flat, path, self._calibration(), probe, name=name, checkpoints=self.checkpoints)
         if self.injected:
             self._look_for_disputes(sweeps)
         return sweeps["main"], sweeps.get("unaligned")
@@ -264,10 +275,14 @@ class _Repair:
     def _disputed(self, witness: nn.Module, part: tuple[Tensor, Tensor]) -> TriggeredSet | None:
         return disputed_views(self.suspect, witness, *part, mirror=self.config.mirror, seed=self.config.seed)
 
-    def _fit_path(self, fit: PathFit, fits_before: int, fits: int) -> None:
+    def _fit_path(self, fit: PathFit, name: str, fits_before: int, fits: int) -> None:
         """Run one of the stage's fits to its end."""
         steps = fit.settings.steps
-        fit.run(on_step=lambda done, loss: self.monitor.on_step(fits_before * steps + done, fits * steps, loss))
+        fit.run(
+            on_step=lambda done, loss: self.monitor.on_step(fits_before * steps + done, fits * steps, loss),
+            checkpoints=self.checkpoints,
+            name=name,
+        )
 
     def _calibration(self) -> Calibration:
         return Calibration(self.suspect, self.fit_set[0], mirror=self.config.mirror, seed=self.config.seed)
@@ -373,6 +388,7 @@ class _Repair:
             self.fit_set,
             probe,
             seed=self.config.seed,
+            checkpoints=self.checkpoints,
         )
         self.monitor.report(1.0)
         self.monitor.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from modeconn_core.batchnorm import Calibration
+from modeconn_core.checkpoints import Checkpoints, State
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.metrics import Evaluation, Interval, evaluate
 from modeconn_core.triggers import Trigger
@@ -61,6 +63,20 @@ class Measurement:
     @property
     def t(self) -> float:
         return self.point.t
+
+    def to_state(self) -> State:
+        """What a checkpoint keeps of it."""
+        clean = {"correct": self.clean.correct, "loss": self.clean.loss, "predictions": self.clean.predictions}
+        return {"point": asdict(self.point), "clean": clean, "proxies": self.proxies}
+
+    @classmethod
+    def from_state(cls, state: State, device: torch.device) -> Measurement:
+        """The way back."""
+        clean = state["clean"]
+        evaluation = Evaluation(
+            correct=clean["correct"].to(device), loss=clean["loss"], predictions=clean["predictions"].to(device)
+        )
+        return cls(point=CurvePoint(**state["point"]), clean=evaluation, proxies=tuple(state["proxies"]))
 
     def following(self, positions: Sequence[int]) -> Measurement:
         """The same measurement, with the proxies at ``positions`` only."""
@@ -131,19 +147,24 @@ class Sweep:
         probe: Probe,
         *,
         name: PathName = "main",
+        checkpoints: Checkpoints | None = None,
     ) -> None:
         self.module, self.flat, self.path, self.name = module, flat, path, name
+        self.checkpoints = checkpoints or Checkpoints()
         self.calibration, self.probe = calibration, probe
         self.measurements: dict[float, Measurement] = {}
 
     def measure(self, t: float, *, refined: bool) -> Measurement:
         """The point ``t``: one BatchNorm pass and one evaluation."""
+        state = self.checkpoints.part(f"{self.name}-{t!r}", lambda: self._measured(t, refined=refined).to_state())
+        self.measurements[t] = Measurement.from_state(state, self.flat.vector.device)
+        return self.measurements[t]
+
+    def _measured(self, t: float, *, refined: bool) -> Measurement:
         coefficients = self.path.write(t, self.flat.vector)
         self.calibration.apply(self.module, coefficients[0], most=SWEEP_IMAGES)
         measurement = self.probe.measure(self.module, t, refined=refined)
-        measurement = replace(measurement, point=replace(measurement.point, path=self.name))
-        self.measurements[t] = measurement
-        return measurement
+        return replace(measurement, point=replace(measurement.point, path=self.name))
 
     def in_order(self) -> list[Measurement]:
         return [self.measurements[t] for t in sorted(self.measurements)]

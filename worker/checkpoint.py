@@ -11,12 +11,12 @@ import torch
 from modeconn_core import Checkpoints
 from store.storage import LocalStorage
 from worker.manifest import device_in_words, versions
-from worker.spec import CHECKPOINT_FILE, RepairSpec
+from worker.spec import CHECKPOINT_FILE, JobSpec
 
 log = logging.getLogger(__name__)
 
 
-def open_checkpoints(storage: LocalStorage, spec: RepairSpec) -> Checkpoints:
+def open_checkpoints(storage: LocalStorage, spec: JobSpec) -> Checkpoints:
     """What the latest earlier attempt left (nothing where there is none), and a way to leave more."""
 
     def write(state: dict[str, Any]) -> None:
@@ -31,7 +31,7 @@ def open_checkpoints(storage: LocalStorage, spec: RepairSpec) -> Checkpoints:
     return Checkpoints(_left_by_earlier_attempts(storage, spec), write)
 
 
-def _left_by_earlier_attempts(storage: LocalStorage, spec: RepairSpec) -> dict[str, Any]:
+def _left_by_earlier_attempts(storage: LocalStorage, spec: JobSpec) -> dict[str, Any]:
     """The latest whole checkpoint. One that is damaged, or was made by other versions or threads, is passed over: going
     on from it would not give what an undisturbed run gives."""
     for attempt in range(spec.attempt - 1, 0, -1):
@@ -47,6 +47,6 @@ def _left_by_earlier_attempts(storage: LocalStorage, spec: RepairSpec) -> dict[s
     return {}
 
 
-def _header(spec: RepairSpec, payload: bytes) -> bytes:
+def _header(spec: JobSpec, payload: bytes) -> bytes:
     made_by = {"versions": versions(), "device": device_in_words(spec)}
     return json.dumps({"sha256": hashlib.sha256(payload).hexdigest(), **made_by}, sort_keys=True).encode()

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 REPAIRED_FILE: Final = "repaired.safetensors"
 PATH_FILE: Final = "path.safetensors"
 ROBUST_PATH_FILE: Final = "robust-path.safetensors"
+CHECKPOINT_FILE: Final = "checkpoint"
 JobKind = Literal["repair", "analysis"]
 
 
@@ -43,7 +44,11 @@ class JobSpec:
     @property
     def folder(self) -> str:
         """Storage folder of this attempt's files."""
-        return f"jobs/{self.job_id}/{self.attempt}"
+        return self.folder_of(self.attempt)
+
+    def folder_of(self, attempt: int) -> str:
+        """Storage folder of an attempt's files."""
+        return f"jobs/{self.job_id}/{attempt}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -46,7 +46,7 @@ def test_the_smallest_trigger_of_the_backdoors_target_is_found_and_works_on_othe
 ) -> None:
     before = copy.deepcopy(suspect.state_dict())
     wanted = one_target_each(CLASSES, torch.device("cpu"))[:2]
-    found = invert_patches(suspect, clean.images, clean.labels, wanted, settings=SETTINGS, seed=0)
+    found = invert_patches(suspect, clean.images, clean.labels, wanted, settings=SETTINGS, seed=0, checkpoints=Checkpoints(), name="patch")
     assert [patch.target_class for patch in found] == [0, 1]
     probe = Probe(images=unseen.images, labels=unseen.labels, triggered=None, proxies=())
     assert probe.proxy_success(suspect, found[0]) > 0.8
@@ -61,7 +61,7 @@ def test_searches_share_batches_and_do_not_disturb_each_other(suspect, clean) ->
     wanted = one_target_each(CLASSES, torch.device("cpu"))[:1]
     told: list[int] = []
     inversion = PatchInversion(suspect, clean.images, clean.labels, wanted.repeat(2, 1), settings=SETTINGS, seed=0)
-    both = inversion.search(SETTINGS.steps, on_searched=told.append)
+    both = inversion.search(SETTINGS.steps, Checkpoints(), "patch", on_searched=told.append)
     assert told == [2]
     assert not torch.equal(both[0].mask, both[1].mask)  # other starts, other images
     assert both[0].mask[0, -5:, -5:].sum() > 0.5 * both[0].mask.sum()
@@ -100,7 +100,7 @@ def test_the_scan_singles_out_the_true_target_and_no_class_of_an_honest_model(su
 def test_patches_that_shrink_slowly_are_searched_longer_before_nothing_is_found(suspect, honest, clean, unseen) -> None:
     brief = replace(SETTINGS, steps=SHORT_SEARCH)
     wanted = one_target_each(CLASSES, torch.device("cpu"))
-    at_first = invert_patches(suspect, clean.images, clean.labels, wanted, settings=brief, seed=0)
+    at_first = invert_patches(suspect, clean.images, clean.labels, wanted, settings=brief, seed=0, checkpoints=Checkpoints(), name="patch")
     assert max(anomaly_indices([patch.size for patch in at_first])) < ANOMALY_THRESHOLD
     found = run_scan(suspect, clean, unseen, brief)
     assert only(found.suspicions).trigger.target_class == 0
