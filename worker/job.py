@@ -68,8 +68,8 @@ def configuration(spec: JobSpec) -> RepairConfig:
         max_accuracy_drop=criteria["max_accuracy_drop"],
         max_attack_success_rate=criteria["max_attack_success_rate"],
         select_with_triggered=spec.request["select_with_triggered"],
-        tampering=spec.request["tampering"],
-        plane=method["plane"],
+        tampering=spec.request.get("tampering", "backdoor"),  # a selection may belong to a job older than these two
+        plane=method.get("plane", 0),
         device=spec.device,
     )
 
