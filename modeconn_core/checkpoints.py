@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-EVERY_SECONDS = 8.0  # between two writes; the work between them is what an interruption costs
-
 State = dict[str, Any]  # tensors, numbers, words, None, and lists, tuples and dicts of them, as `torch.save` keeps them
 Value = TypeVar("Value")
 
@@ -37,10 +35,10 @@ class Checkpoints:
         remembered: State | None = None,
         write: Callable[[State], None] | None = None,
         *,
-        every_seconds: float = EVERY_SECONDS,
+        every_seconds: float = 8.0,
     ) -> None:
         """``remembered``: what ``write`` was given last, in the run that is to go on. ``write`` may keep the tensors no
-        longer than the call; it is never called without a pause of ``every_seconds``."""
+        longer than the call; it is never called without a pause of ``every_seconds``: what an interruption costs."""
         self._parts: State = dict(remembered or {})
         self._write, self._every = write, every_seconds
         self._written = time.monotonic()

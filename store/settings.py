@@ -57,6 +57,7 @@ class Settings(DatabaseSettings):
     max_attempts: PositiveInt = 3
     job_deadline_seconds: PositiveInt = 86_400
     sweep_seconds: PositiveFloat = 5
+    checkpoint_seconds: PositiveFloat = 8
     max_model_bytes: PositiveInt = 4 * GIB
     max_dataset_bytes: PositiveInt = 2 * GIB
     retention_days: PositiveInt = 30

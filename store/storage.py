@@ -115,10 +115,16 @@ class LocalStorage:
         """Remove one file; one that is missing is fine."""
         self.path(name).unlink(missing_ok=True)
 
-    def delete_tree(self, name: str) -> None:
-        """Remove everything under `name/`; nothing there is fine."""
+    def delete_tree(self, name: str, *, keep: str | None = None) -> None:
+        """Remove everything under `name/`, but for the file `keep` there; nothing there is fine."""
+        folder = self.path(name)
         try:
-            shutil.rmtree(self.path(name))
+            if keep is None or not (folder / keep).exists():
+                shutil.rmtree(folder)
+                return
+            for entry in folder.iterdir():
+                if entry.name != keep:
+                    shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
         except FileNotFoundError:
             return
 

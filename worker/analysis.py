@@ -4,9 +4,10 @@ from typing import Any
 
 import torch
 
-from modeconn_core import AnalysisConfig, AnalysisResult, EigenSettings, PgdSettings, analyse
+from modeconn_core import AnalysisConfig, AnalysisResult, Checkpoints, EigenSettings, PgdSettings, analyse
 from store.storage import LocalStorage
 from worker.analysis_export import export
+from worker.checkpoint import open_checkpoints
 from worker.child import Send
 from worker.inputs import Inputs, Model, read_inputs
 from worker.job import check_device, check_model
@@ -30,12 +31,14 @@ def run(spec: JobSpec, send: Send) -> dict[str, Any]:
     for text in warnings:
         reporter.warning(text)
     config = configuration(spec)
-    result = analysed(inputs, robust, config, reporter)
+    result = analysed(inputs, robust, config, reporter, open_checkpoints(storage, spec))
     reporter.stage("exporting", method_done=1.0)
     return export(storage, spec, inputs, config, result, warnings)
 
 
-def analysed(inputs: Inputs, robust: Model, config: AnalysisConfig, reporter: Reporter) -> AnalysisResult:
+def analysed(
+    inputs: Inputs, robust: Model, config: AnalysisConfig, reporter: Reporter, checkpoints: Checkpoints
+) -> AnalysisResult:
     """The method's work. Raises JobProblem where it cannot use what it was given."""
     try:
         return analyse(
@@ -47,6 +50,7 @@ def analysed(inputs: Inputs, robust: Model, config: AnalysisConfig, reporter: Re
             std=inputs.preprocessing.std,
             config=config,
             on_progress=reporter.core,
+            checkpoints=checkpoints,
         )
     except ValueError as error:
         raise JobProblem("input-not-usable", "The analysis cannot work with this input", f"{error}.") from error

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from modeconn_core import Checkpoints
+from store.failpoints import failpoint
 from store.storage import LocalStorage
 from worker.manifest import device_in_words, versions
 from worker.spec import CHECKPOINT_FILE, JobSpec
@@ -27,8 +28,9 @@ def open_checkpoints(storage: LocalStorage, spec: JobSpec) -> Checkpoints:
             writer.write(_header(spec, payload) + b"\n")
             writer.write(payload)
             writer.commit()
+        failpoint("child.checkpoint")
 
-    return Checkpoints(_left_by_earlier_attempts(storage, spec), write)
+    return Checkpoints(_left_by_earlier_attempts(storage, spec), write, every_seconds=spec.checkpoint_seconds)
 
 
 def _left_by_earlier_attempts(storage: LocalStorage, spec: JobSpec) -> dict[str, Any]:

@@ -12,12 +12,11 @@ from store.database import transaction
 from store.job_transitions import deadline_exceeded
 from store.jobs import Job, NewArtifact
 from store.settings import Settings
-from store.storage import job_folder
 from store.tables import File
 from worker.child import WORK, Child, Message
 from worker.claimed import Claimed, Order
 from worker.room import Room
-from worker.spec import InputRef, JobSpec
+from worker.spec import CHECKPOINT_FILE, InputRef, JobSpec
 
 log = logging.getLogger(__name__)
 
@@ -120,13 +119,16 @@ class JobHolding(Claimed):
             self._tidy(keep=None)
 
     def drop_files(self) -> None:
-        self._room.storage.delete_tree(self._spec.folder)
+        """All but the checkpoint, from which the next attempt goes on."""
+        self._room.storage.delete_tree(self._spec.folder, keep=CHECKPOINT_FILE)
 
     def _tidy(self, *, keep: int | None) -> None:
-        """After the end: remove what all attempts wrote, but for the one whose files are registered."""
+        """After the end: remove what all attempts wrote, but for the files that are registered."""
         for attempt in range(1, self._job.attempt + 1):
-            if attempt != keep:
-                self._room.storage.delete_tree(f"{job_folder(self._job.id)}/{attempt}")
+            if attempt == keep:
+                self._room.storage.delete(f"{self._spec.folder_of(attempt)}/{CHECKPOINT_FILE}")
+            else:
+                self._room.storage.delete_tree(self._spec.folder_of(attempt))
 
 
 def job_spec(session: Session, job: Job, settings: Settings) -> JobSpec:
@@ -148,6 +150,7 @@ def job_spec(session: Session, job: Job, settings: Settings) -> JobSpec:
         storage_root=settings.storage_root,
         device=settings.device,
         threads=settings.threads or len(os.sched_getaffinity(0)),
+        checkpoint_seconds=settings.checkpoint_seconds,
     )
 
 

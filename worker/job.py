@@ -6,11 +6,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from modeconn_core import RepairConfig, RepairResult, repair
+from modeconn_core import Checkpoints, RepairConfig, RepairResult, repair
 from modeconn_core.device import choose_device
 from modeconn_core.diagnosis import Diagnosis, diagnose, suspicion_threshold
 from modeconn_core.preprocessing import Preprocessing
 from store.storage import LocalStorage
+from worker.checkpoint import open_checkpoints
 from worker.child import Send
 from worker.export import export
 from worker.inputs import Images, Inputs, Model, read_inputs
@@ -33,12 +34,12 @@ def run(spec: JobSpec, send: Send) -> dict[str, Any]:
     warnings = check_model(inputs.suspect, "suspect", inputs, spec.request)
     for text in warnings:
         reporter.warning(text)
-    result = repaired(inputs, config, reporter)
+    result = repaired(inputs, config, reporter, open_checkpoints(storage, spec))
     reporter.stage("exporting", method_done=1.0)
     return export(storage, spec, inputs, config, result, warnings)
 
 
-def repaired(inputs: Inputs, config: RepairConfig, reporter: Reporter) -> RepairResult:
+def repaired(inputs: Inputs, config: RepairConfig, reporter: Reporter, checkpoints: Checkpoints) -> RepairResult:
     """The method's work. Raises JobProblem where it cannot use what it was given."""
     try:
         return repair(
@@ -49,6 +50,7 @@ def repaired(inputs: Inputs, config: RepairConfig, reporter: Reporter) -> Repair
             second_model=inputs.second_model.module if inputs.second_model else None,
             config=config,
             on_progress=reporter.core,
+            checkpoints=checkpoints,
         )
     except ValueError as error:
         raise JobProblem("input-not-usable", "The repair cannot work with this input", f"{error}.") from error

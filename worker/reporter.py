@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from modeconn_core import AnalysisPoint, CurvePoint, Progress
+from store.failpoints import failpoint
 from worker.child import Send
 
 _BEFORE, _AFTER = 0.02, 0.97  # the share of a job that is done when the method starts, and when it ends
@@ -15,6 +16,7 @@ class Reporter:
 
     def __init__(self, send: Send) -> None:
         self._send = send
+        self._stage: str | None = None
 
     def stage(self, name: str, *, method_done: float) -> None:
         """A stage of the worker's own begins. `method_done`: 0..1, as in the method's own progress."""
@@ -39,6 +41,9 @@ class Reporter:
                 "numbers": {name: value for name, value in numbers.items() if math.isfinite(value)},
             }
         )
+        if stage != self._stage:
+            self._stage = stage
+            failpoint(f"child.{stage}")
 
 
 def point_columns(point: CurvePoint | AnalysisPoint) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from uuid import UUID
 import tenacity
 
 from store.errors import StaleFence
+from store.failpoints import failpoint
 from worker.claimed import Claimed
 from worker.holding import JobHolding
 from worker.room import Room
@@ -39,6 +40,7 @@ def run_selection(selection_id: UUID, room: Room) -> None:
 def attempt(claimed: Claimed, room: Room) -> None:
     """Run a claimed job or selection in a child, and record how it ended."""
     log.info("%s: claimed by %s", claimed.label, room.worker)
+    failpoint("worker.claimed")
     began = time.monotonic()
     ending = _watch(claimed, room)
     log.info("%s: %s after %.1f s", claimed.label, ending.how, time.monotonic() - began)
@@ -74,7 +76,9 @@ def _watch(claimed: Claimed, room: Room) -> Ending:
 def _record(claimed: Claimed, ending: Ending) -> None:
     match ending.how:
         case How.DONE:
+            failpoint("worker.done")
             claimed.finish(ending.message)
+            failpoint("worker.finished")
         case How.PROBLEM:
             claimed.fail(ending.message["problem"])
         case How.INTERRUPTED:

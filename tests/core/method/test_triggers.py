@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from modeconn_core.checkpoints import Checkpoints
 from modeconn_core.inversion import InversionSettings, PatchInversion, invert_patches, one_target_each
 from modeconn_core.scan import Scan, Suspicion, scan
 from modeconn_core.sweep import Probe
@@ -23,6 +24,7 @@ from modeconn_core.waves import surest_waves
 SETTINGS = InversionSettings()
 SHORT_SEARCH = 16  # steps, in which no mask gets small
 CLASSES = 6
+FRESH = {"seed": 0, "checkpoints": Checkpoints(), "name": "search"}
 
 
 def patch(target_class: int, mask: Tensor, pattern: Tensor) -> Patch:
@@ -37,6 +39,7 @@ def run_scan(model, clean, unseen, settings: InversionSettings = SETTINGS) -> Sc
         classes=CLASSES,
         settings=settings,
         seed=0,
+        checkpoints=Checkpoints(),
         on_progress=lambda share: None,
     )
 
@@ -46,7 +49,9 @@ def test_the_smallest_trigger_of_the_backdoors_target_is_found_and_works_on_othe
 ) -> None:
     before = copy.deepcopy(suspect.state_dict())
     wanted = one_target_each(CLASSES, torch.device("cpu"))[:2]
-    found = invert_patches(suspect, clean.images, clean.labels, wanted, settings=SETTINGS, seed=0, checkpoints=Checkpoints(), name="patch")
+    found = invert_patches(
+        suspect, clean.images, clean.labels, wanted, settings=SETTINGS, seed=0, checkpoints=Checkpoints(), name="patch"
+    )
     assert [patch.target_class for patch in found] == [0, 1]
     probe = Probe(images=unseen.images, labels=unseen.labels, triggered=None, proxies=())
     assert probe.proxy_success(suspect, found[0]) > 0.8
@@ -78,6 +83,7 @@ def test_an_honest_model_seen_through_few_images_has_no_patch_to_show(honest, cl
             classes=CLASSES,
             settings=SETTINGS,
             seed=0,
+            checkpoints=Checkpoints(),
             on_progress=lambda share: None,
         )
         for part in few
@@ -100,7 +106,9 @@ def test_the_scan_singles_out_the_true_target_and_no_class_of_an_honest_model(su
 def test_patches_that_shrink_slowly_are_searched_longer_before_nothing_is_found(suspect, honest, clean, unseen) -> None:
     brief = replace(SETTINGS, steps=SHORT_SEARCH)
     wanted = one_target_each(CLASSES, torch.device("cpu"))
-    at_first = invert_patches(suspect, clean.images, clean.labels, wanted, settings=brief, seed=0, checkpoints=Checkpoints(), name="patch")
+    at_first = invert_patches(
+        suspect, clean.images, clean.labels, wanted, settings=brief, seed=0, checkpoints=Checkpoints(), name="patch"
+    )
     assert max(anomaly_indices([patch.size for patch in at_first])) < ANOMALY_THRESHOLD
     found = run_scan(suspect, clean, unseen, brief)
     assert only(found.suspicions).trigger.target_class == 0
@@ -140,7 +148,14 @@ def only(suspicions: tuple[Suspicion, ...]) -> Suspicion:
 def scan_of(model: nn.Module, images: int = 240) -> Scan:
     fit, selection = labelled_images(images, 0), labelled_images(images // 4, 1)
     return scan(
-        model.eval(), fit, selection, classes=CLASSES, settings=SETTINGS, seed=0, on_progress=lambda share: None
+        model.eval(),
+        fit,
+        selection,
+        classes=CLASSES,
+        settings=SETTINGS,
+        seed=0,
+        checkpoints=Checkpoints(),
+        on_progress=lambda share: None,
     )
 
 
@@ -162,7 +177,9 @@ def test_a_wave_is_found_with_its_class() -> None:
         return torch.sigmoid(40 * ((x * wave_W).mean(dim=(1, 2, 3)) - 0.2))
 
     images, labels = labelled_images(60, 0)
-    found = surest_waves(Obeys(sees, lambda labels: torch.full_like(labels, 4)), images, labels, CLASSES)
+    found = surest_waves(
+        Obeys(sees, lambda labels: torch.full_like(labels, 4)), images, labels, CLASSES, checkpoints=Checkpoints()
+    )
     waves = [wave for wave, _ in found]
     assert max(range(CLASSES), key=lambda target: found[target][1]) == 4
     assert waves[4].success_rate > 0.9
@@ -188,7 +205,9 @@ def test_a_warp_is_found_with_its_class_and_stays_faint() -> None:
             moved_B1 = torch.sigmoid(4 * (known.values - 2.0))[:, None]
             return torch.lerp(answers, 16.0 * F.one_hot(torch.full((len(x),), 2), CLASSES).float(), moved_B1)
 
-    warps = invert_warps(Shifted(), smooth, labels, torch.arange(CLASSES), CLASSES, seed=0)
+    warps = invert_warps(
+        Shifted(), smooth, labels, torch.arange(CLASSES), CLASSES, seed=0, checkpoints=Checkpoints(), name="warps"
+    )
     assert max(warps, key=lambda warp: warp.success_rate).target_class == 2
     identity = torch.linspace(-1, 1, 16)
     shift = 16 / 2 * (warps[2].grid[0, :, :, 0] - identity[None, :]).abs()
