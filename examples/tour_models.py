@@ -141,5 +141,5 @@ def _save(model: nn.Module, file: Path) -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
     write_models(Path(sys.argv[1]))
