@@ -160,7 +160,7 @@ class Jobs(RuleBasedStateMachine):
         model.written(what, t, accuracy)
 
     def end_while_others_sweep(self, job_id: UUID, *, commits: bool) -> None:
-        """The sweep passes over a job that is just being ended; if its holder dies before the commit, nothing happened."""
+        """The sweep passes over a job that is being ended; if its holder dies before the commit, nothing happened."""
         model = self.models[job_id]
         if model.state not in HELD:
             return
