@@ -26,6 +26,7 @@ from api.metrics import Metrics
 from api.middleware import Observe
 from api.repair.endpoints import router as repair
 from api.selections.endpoints import router as selections
+from store.checked import CheckedFiles
 from store.database import make_engine, session_factory
 from store.settings import get_settings
 from store.storage import LocalStorage
@@ -83,10 +84,12 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
     inspector = Inspector(metrics)
     life = asyncio.create_task(inspector.run())
     try:
+        storage = LocalStorage(settings.storage_root)
         yield Parts(
             settings=settings,
             factory=session_factory(engine),
-            storage=LocalStorage(settings.storage_root),
+            storage=storage,
+            checked=CheckedFiles(storage),
             inspector=inspector,
             metrics=metrics,
             intake_slots=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),

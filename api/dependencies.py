@@ -13,6 +13,7 @@ from api.errors import ApiError
 from api.inspector import Inspector
 from api.metrics import Metrics
 from store import keys
+from store.checked import CheckedFiles
 from store.database import SessionFactory, transaction
 from store.settings import Settings
 from store.storage import LocalStorage
@@ -25,6 +26,7 @@ class Parts:
     settings: Settings
     factory: SessionFactory
     storage: LocalStorage
+    checked: CheckedFiles
     inspector: Inspector
     metrics: Metrics
     intake_slots: CapacityLimiter  # conversions at the same time

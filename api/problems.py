@@ -244,6 +244,12 @@ _JOBS = {
         "The file was removed when its time ran out.",
         "Post the job again.",
     ),
+    "stored-file-damaged": _kind(
+        500,
+        "A stored file is damaged",
+        "The file is not the one that was stored, by its SHA-256. It is not given out or used.",
+        "Post the job again, or send the upload again; tell whoever runs the service, who may have a backup.",
+    ),
     "selection-not-found": _kind(
         404,
         "There is no model at this t yet",

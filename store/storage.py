@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -176,7 +176,8 @@ class Writer:
 
     def abort(self) -> None:
         """Forget the bytes; after commit it does nothing."""
-        self._file.close()
+        with suppress(OSError):  # on a full disk closing fails too: it writes what is left
+            self._file.close()
         self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:

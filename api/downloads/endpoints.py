@@ -12,7 +12,14 @@ from api.repair.schemas import Fraction
 
 router = APIRouter(prefix="/repair/{job_id}", tags=["results"])
 
-_PROBLEMS = ("job-not-found", "job-not-finished", "job-has-no-result", "artifact-not-found", "artifact-gone")
+_PROBLEMS = (
+    "job-not-found",
+    "job-not-finished",
+    "job-has-no-result",
+    "artifact-not-found",
+    "artifact-gone",
+    "stored-file-damaged",
+)
 
 
 def _ok(media_type: str, description: str) -> dict[int | str, dict[str, object]]:

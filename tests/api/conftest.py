@@ -341,6 +341,7 @@ def finished(tenant: Tenant, order: dict[str, Any]) -> str:
         jobs.record_points(session, job_id=job.id, attempt=job.attempt, points=points)
     made = [
         tenant.artifact(job, "repaired.safetensors", bytes(range(256)) * 40, "application/octet-stream"),
+        tenant.artifact(job, "path.safetensors", bytes(range(256)) * 60, "application/octet-stream"),
         tenant.artifact(job, "report.html", b"<!doctype html><title>Report</title>", "text/html"),
         tenant.artifact(job, "report.json", b'{"t": 0.25}', "application/json"),
         tenant.artifact(job, "manifest.json", b'{"seed": 0}', "application/json"),
