@@ -25,6 +25,7 @@ from api.logs import configure_logs, log
 from api.metrics import Metrics
 from api.middleware import Observe
 from api.repair.endpoints import router as repair
+from api.repair.room import QueueRoom
 from api.selections.endpoints import router as selections
 from store.checked import CheckedFiles
 from store.database import make_engine, session_factory
@@ -92,6 +93,7 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
             checked=CheckedFiles(storage),
             inspector=inspector,
             metrics=metrics,
+            queue_room=QueueRoom(settings.max_queue_depth),
             intake_slots=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
             stopping=asyncio.Event(),
         )

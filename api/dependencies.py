@@ -12,6 +12,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from api.errors import ApiError
 from api.inspector import Inspector
 from api.metrics import Metrics
+from api.repair.room import QueueRoom
 from store import keys
 from store.checked import CheckedFiles
 from store.database import SessionFactory, transaction
@@ -29,6 +30,7 @@ class Parts:
     checked: CheckedFiles
     inspector: Inspector
     metrics: Metrics
+    queue_room: QueueRoom
     intake_slots: CapacityLimiter  # conversions at the same time
     stopping: Event  # set when the server is told to stop: open streams end
 

@@ -330,6 +330,12 @@ _ENDINGS = {
 }
 
 _SERVICE = {
+    "queue-full": _kind(
+        503,
+        "The service's queue is full",
+        "So many jobs of all tenants are waiting that the service takes no more. Nothing was kept of the request.",
+        "Send it again after `Retry-After` seconds; an Idempotency-Key makes that safe.",
+    ),
     "not-ready": _kind(
         503, "The service is not ready", "A part that the service needs does not answer.", "`checks` says which one."
     ),

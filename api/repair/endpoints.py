@@ -33,6 +33,7 @@ _SUBMIT_PROBLEMS = (
     "second-model-is-the-suspect",
     "deadline-too-long",
     "too-many-queued-jobs",
+    "queue-full",
     "inspector-not-ready",
     "body-too-large",
     *_KEY_PROBLEMS,
@@ -99,7 +100,7 @@ def cancel(parts: PartsDep, caller: CallerDep, job_id: str, key: IdempotencyKey 
     response_model=Job,
     summary="Retry a job",
     responses=problems(
-        "job-not-found", "job-cannot-be-retried", "file-not-found", "too-many-queued-jobs", *_KEY_PROBLEMS
+        "job-not-found", "job-cannot-be-retried", "file-not-found", "too-many-queued-jobs", "queue-full", *_KEY_PROBLEMS
     ),
 )
 def retry(parts: PartsDep, caller: CallerDep, job_id: str, key: IdempotencyKey = None) -> Response:

@@ -23,6 +23,7 @@ def submit(parts: Parts, caller: Caller, body: RepairRequest, key: str | None) -
     post = Post(caller.tenant_id, key, "POST /repair", body.model_dump(mode="json"))
 
     def work(session: Session) -> Answer:
+        parts.queue_room.require(session)
         job = _create(session, parts, caller, body, resolve(session, parts, caller, body))
         return _accepted(session, job)
 
@@ -52,6 +53,7 @@ def _create(session: Session, parts: Parts, caller: Caller, body: RepairRequest,
 def _preflight(parts: Parts, caller: Caller, body: RepairRequest) -> Preflight:
     """All that `submit` does, in a transaction that is never committed."""
     with parts.factory() as session:
+        parts.queue_room.require(session)
         resolved = resolve(session, parts, caller, body)
         job = _create(session, parts, caller, body, resolved)
         before = jobs.queue_position(session, tenant_id=caller.tenant_id, job_id=job.id) or 0
@@ -69,6 +71,7 @@ def retry(parts: Parts, caller: Caller, job_id: str, key: str | None) -> Answer:
     parsed = parse_id(job_id, "job-not-found", "job")
 
     def work(session: Session) -> Answer:
+        parts.queue_room.require(session)
         job = jobs.retry(session, tenant_id=caller.tenant_id, job_id=parsed, max_queued=parts.settings.max_queued_jobs)
         if job is None:
             raise missing("job-not-found", "job", job_id)
@@ -150,6 +153,7 @@ def _announce(parts: Parts, answer: Answer) -> None:
     if not answer.fresh or answer.body is None:
         return
     parts.metrics.jobs_accepted.inc()
+    parts.queue_room.add()
     job_id = UUID(answer.body["id"])
     if queue.send_job(parts.settings.redis_url, job_id):
         with transaction(parts.factory) as session:
