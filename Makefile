@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo tour test test-slow lint format serve constraints clean
+.PHONY: help install demo tour test test-slow chaos lint format serve constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -43,6 +43,9 @@ test: lint  ## lint, then every test, against the real Postgres and Redis that t
 
 test-slow: install  ## the long battery: queries on a million job rows
 	$(BIN)/python -m pytest -m slow --timeout 3600
+
+chaos: install  ## every fault in its long form (tests/scale.py): hours
+	$(BIN)/python -m pytest -m chaos --timeout 7200
 
 lint: install  ## style, types and the import law
 	$(BIN)/ruff check .

@@ -23,6 +23,7 @@ from api.files.endpoints import router as files
 from api.health.endpoints import router as health
 from api.inspector import Inspector
 from api.jobs.endpoints import job_routes
+from api.jobs.room import QueueRoom
 from api.keys.endpoints import router as keys
 from api.logs import configure_logs, log
 from api.metrics import Metrics
@@ -30,6 +31,7 @@ from api.middleware import Observe
 from api.repair.endpoints import router as repair
 from api.repair.kind import REPAIR
 from api.selections.endpoints import router as selections
+from store.checked import CheckedFiles
 from store.database import make_engine, session_factory
 from store.settings import get_settings
 from store.storage import LocalStorage
@@ -90,12 +92,15 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
     inspector = Inspector(metrics)
     life = asyncio.create_task(inspector.run())
     try:
+        storage = LocalStorage(settings.storage_root)
         yield Parts(
             settings=settings,
             factory=session_factory(engine),
-            storage=LocalStorage(settings.storage_root),
+            storage=storage,
+            checked=CheckedFiles(storage),
             inspector=inspector,
             metrics=metrics,
+            queue_room=QueueRoom(settings.max_queue_depth),
             intake_slots=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
             stopping=asyncio.Event(),
         )

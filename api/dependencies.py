@@ -11,8 +11,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from api.errors import ApiError
 from api.inspector import Inspector
+from api.jobs.room import QueueRoom
 from api.metrics import Metrics
 from store import keys
+from store.checked import CheckedFiles
 from store.database import SessionFactory, transaction
 from store.settings import Settings
 from store.storage import LocalStorage
@@ -25,8 +27,10 @@ class Parts:
     settings: Settings
     factory: SessionFactory
     storage: LocalStorage
+    checked: CheckedFiles
     inspector: Inspector
     metrics: Metrics
+    queue_room: QueueRoom
     intake_slots: CapacityLimiter  # conversions at the same time
     stopping: Event  # set when the server is told to stop: open streams end
 

@@ -1,5 +1,6 @@
 """The one place where errors become application/problem+json answers."""
 
+import logging
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,6 +12,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 
 from api.errors import ApiError, problem_body
+from api.logs import log
 from api.problems import CATALOGUE
 from intake.launcher import IntakeRefused
 from store import errors
@@ -97,6 +99,11 @@ def _store_error(request: Request, error: Exception) -> Response:
             found = ApiError("job-cannot-be-retried", f"The job's state is `{state}`.", state=state)
         case errors.BadCursor():
             found = ApiError("invalid-cursor", "The cursor was not made by this service.")
+        case errors.StorageMissing():
+            found = ApiError("artifact-gone", "The file is no longer in the storage.")
+        case errors.StorageCorrupt():
+            log("stored file damaged", level=logging.ERROR, found=str(error))
+            found = ApiError("stored-file-damaged", "The stored file has changed since it was written.")
         case errors.IdempotencyConflict():
             detail = "The first request with this Idempotency-Key is still being answered."
             found = ApiError("idempotency-key-in-use", detail, headers={"Retry-After": "1"})

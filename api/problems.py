@@ -261,6 +261,12 @@ _JOBS = {
         "The file was removed when its time ran out.",
         "Post the job again.",
     ),
+    "stored-file-damaged": _kind(
+        500,
+        "A stored file is damaged",
+        "The file is not the one that was stored, by its SHA-256. It is not given out or used.",
+        "Post the job again, or send the upload again; tell whoever runs the service, who may have a backup.",
+    ),
     "selection-not-found": _kind(
         404,
         "There is no model at this t yet",
@@ -341,6 +347,12 @@ _ENDINGS = {
 }
 
 _SERVICE = {
+    "queue-full": _kind(
+        503,
+        "The service's queue is full",
+        "So many jobs of all tenants are waiting that the service takes no more. Nothing was kept of the request.",
+        "Send it again after `Retry-After` seconds; an Idempotency-Key makes that safe.",
+    ),
     "not-ready": _kind(
         503, "The service is not ready", "A part that the service needs does not answer.", "`checks` says which one."
     ),

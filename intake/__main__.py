@@ -28,7 +28,8 @@ def main(arguments: list[str]) -> int:
         answer = _refused(refusal("intake-out-of-memory", _TOO_MUCH.format(f"{limits.memory_bytes:,} bytes of memory")))
     except OSError as error:
         # The files are open and the input is bytes: what is left are a full disk and a broken one.
-        answer = {"failed": f"{errno.errorcode.get(error.errno or 0, 'OSError')}: {error.strerror or error}"}
+        name = errno.errorcode.get(error.errno or 0, "OSError")
+        answer = {"failed": f"{name}: {error.strerror or error}", "errno": error.errno}
     except Exception as error:
         detail = f"Reading the file failed in a way that is not foreseen ({type(error).__name__}: {shown(error)})."
         answer = _refused(refusal("intake-crashed", detail + " Save it again, or in another of the accepted formats."))

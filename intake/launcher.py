@@ -176,4 +176,5 @@ def _understand(answer: bytes, code: int, errors: bytes, limits: Limits) -> dict
     except (ValueError, KeyError, TypeError):
         message = {}
     reason = message.get("failed") or shown(errors.decode(errors="replace").strip()[-300:], 300) or "no answer"
-    raise IntakeFailed(f"The reader ended with code {code}: {reason}")
+    cause = OSError(message["errno"], reason) if message.get("errno") else None
+    raise IntakeFailed(f"The reader ended with code {code}: {reason}") from cause

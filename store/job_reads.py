@@ -92,6 +92,12 @@ def queue_position(session: Session, *, tenant_id: UUID, job_id: UUID) -> int | 
     return session.scalar(select(func.count()).select_from(counted)) or 0
 
 
+def queue_depth(session: Session, *, at_most: int) -> int:
+    """How many jobs of all tenants are queued; what is more than `at_most` is not counted."""
+    counted = select(Job.id).where(IS_QUEUED).limit(at_most).subquery()
+    return session.scalar(select(func.count()).select_from(counted)) or 0
+
+
 def events_after(session: Session, *, tenant_id: UUID, job_id: UUID, after_id: int, limit: int) -> Sequence[JobEvent]:
     """Events of the job with an id above `after_id`, oldest first."""
     return session.scalars(

@@ -12,6 +12,7 @@ from store.job_reads import (
     events_after,
     get_job,
     list_jobs,
+    queue_depth,
     queue_position,
 )
 from store.job_requests import create_job, request_cancel, retry
@@ -56,6 +57,7 @@ __all__ = [
     "lose_attempt",
     "mark_cancelled",
     "mark_enqueued",
+    "queue_depth",
     "queue_position",
     "record_analysis_points",
     "record_points",

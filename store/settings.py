@@ -61,7 +61,8 @@ class Settings(DatabaseSettings):
     max_model_bytes: PositiveInt = 4 * GIB
     max_dataset_bytes: PositiveInt = 2 * GIB
     retention_days: PositiveInt = 30
-    max_queued_jobs: PositiveInt = 100
+    max_queued_jobs: PositiveInt = 100  # of one tenant
+    max_queue_depth: PositiveInt = 100_000  # of all together
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None
 

@@ -5,7 +5,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -25,11 +25,6 @@ class StoredFile:
     name: str
     bytes: int
     sha256: str
-
-
-def upload_name(tenant_id: UUID, file_id: UUID) -> str:
-    """Where a raw upload lies until its canonical form exists."""
-    return f"{file_folder(tenant_id, file_id)}/upload"
 
 
 def canonical_name(tenant_id: UUID, file_id: UUID, suffix: str) -> str:
@@ -128,12 +123,36 @@ class LocalStorage:
         except FileNotFoundError:
             return
 
+    def folders(self) -> Iterator[str]:
+        """The names of the folders of all uploads and jobs, one after the other."""
+        for pattern in ("files/*/*", "jobs/*"):
+            for folder in self.root.glob(pattern):
+                yield folder.relative_to(self.root).as_posix()
+
+    def files(self, folder: str, *, after: float, before: float) -> list[str]:
+        """The names of all files under `folder` that appeared there, or changed last, between two Unix times."""
+        names = []
+        for where, _, inside in os.walk(self.path(folder)):
+            for name in inside:
+                path = Path(where, name)
+                with suppress(FileNotFoundError):  # somebody else removes it just now
+                    if after < path.stat().st_ctime < before:  # unlike mtime, a rename sets it
+                        names.append(path.relative_to(self.root).as_posix())
+        return names
+
+    def delete_empty(self, folder: str, *, before: float) -> None:
+        """Remove `folder` and those under it that are empty and were last changed before a Unix time."""
+        for found, _, _ in os.walk(self.path(folder), topdown=False):
+            with suppress(OSError):  # not empty, or gone
+                if os.stat(found).st_mtime < before:
+                    os.rmdir(found)
+
     def remove_unfinished(self, *, older_than_seconds: float, now: float) -> int:
-        """Remove what crashed writers left over `older_than_seconds` before `now` (Unix time); says how many."""
+        """Remove what nobody has written to for `older_than_seconds` before `now` (Unix time); says how many."""
         removed = 0
         for leftover in self._unfinished.iterdir():
             try:
-                if now - leftover.stat().st_mtime <= older_than_seconds:
+                if now - _last_written(leftover) <= older_than_seconds:
                     continue
                 if leftover.is_dir():
                     shutil.rmtree(leftover)
@@ -182,7 +201,8 @@ class Writer:
 
     def abort(self) -> None:
         """Forget the bytes; after commit it does nothing."""
-        self._file.close()
+        with suppress(OSError):  # on a full disk closing fails too: it writes what is left
+            self._file.close()
         self._partial.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -192,6 +212,11 @@ class Writer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.abort()
+
+
+def _last_written(path: Path) -> float:
+    """Of a file, or of a folder and all in it (a growing file does not touch its folder); Unix time."""
+    return max(found.stat().st_mtime for found in (path, *path.rglob("*")))
 
 
 def _publish(source: Path, target: Path, root: Path) -> None:

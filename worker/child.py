@@ -1,5 +1,6 @@
 """The child process that does the work: forked from a server with torch preloaded, heard through one pipe."""
 
+import errno
 import importlib
 import json
 import logging
@@ -126,13 +127,9 @@ def _outcome(work: str, spec: Spec, send: Send) -> Message:
         return {"kind": "done", **importlib.import_module(work).run(spec, send)}
     except JobProblem as problem:
         return {"kind": "problem", "problem": problem.body} | ({"trace": _trace()} if problem.__cause__ else {})
-    except OSError as error:  # a full disk, a volume that went away
-        return {
-            "kind": "interrupted",
-            "reason": f"{type(error).__name__}: {error.strerror or error}",
-            "trace": _trace(),
-        }
     except Exception as error:
+        if trouble := _disk_trouble(error):
+            return {"kind": "interrupted", "reason": f"{type(error).__name__}: {trouble}", "trace": _trace()}
         if _is_out_of_memory(error):
             return {"kind": "problem", "problem": problems.out_of_memory(_memory_of(error)), "trace": _trace()}
         lines = str(error).splitlines() or [""]
@@ -141,6 +138,17 @@ def _outcome(work: str, spec: Spec, send: Send) -> Message:
             "problem": problems.crashed(f"{type(error).__name__}: {lines[0]}"),
             "trace": _trace(),
         }
+
+
+def _disk_trouble(error: Exception) -> str | None:
+    """What the system says is wrong with the disk (full, over quota, broken) or a volume; None: nothing.
+
+    The writer of safetensors is not Python's: of the system's error it keeps only the words.
+    """
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    words = (os.strerror(number) for number in (errno.ENOSPC, errno.EDQUOT, errno.EIO))
+    return next((word for word in words if word in str(error)), None)
 
 
 def _trace() -> str:

@@ -1,4 +1,4 @@
-"""A thread in each worker, one at work at a time: settles overdue jobs, re-sends lost messages, expires files."""
+"""A thread in each worker, one at work at a time: settles overdue jobs, re-sends lost messages, removes old files."""
 
 import logging
 import threading
@@ -8,12 +8,14 @@ from datetime import timedelta
 from store import files, idempotency, jobs, queue, selections
 from store.database import transaction, try_lock
 from store.storage import file_folder, job_folder
+from worker import orphans
 from worker.room import Room
 
 _RESEND_SECONDS = 600.0  # while other messages wait, a lost one may wait too
 _LONG_QUEUE = 1000  # messages; workers that come free find hints enough
 _EXPIRE_SECONDS = 300.0
-_UNFINISHED_SECONDS = 7 * 86_400.0
+_ORPHANS_SECONDS = 6 * 3600.0
+_UNFINISHED_SECONDS = 86_400.0
 _IDEMPOTENCY_KEPT = timedelta(days=1)
 
 log = logging.getLogger(__name__)
@@ -27,13 +29,16 @@ def start(room: Room) -> threading.Thread:
 
 
 def _keep_house(room: Room) -> None:
-    next_expiry = time.monotonic()
+    next_expiry = next_search = time.monotonic()
     while not room.stop.event.wait(room.settings.sweep_seconds):
         try:
             sweep(room)
             if time.monotonic() >= next_expiry:
                 expire(room)
                 next_expiry = time.monotonic() + _EXPIRE_SECONDS
+            if time.monotonic() >= next_search:
+                orphans.collect(room, now=time.time())
+                next_search = time.monotonic() + _ORPHANS_SECONDS
         except Exception:  # the database is away, a disk is full: the next round tries again
             log.exception("housekeeping failed; trying again in %g s", room.settings.sweep_seconds)
 

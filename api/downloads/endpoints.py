@@ -11,7 +11,14 @@ from api.jobs.kind import JobKind
 from api.jobs.schemas import Fraction
 from api.openapi import problems
 
-_PROBLEMS = ("job-not-found", "job-not-finished", "job-has-no-result", "artifact-not-found", "artifact-gone")
+_PROBLEMS = (
+    "job-not-found",
+    "job-not-finished",
+    "job-has-no-result",
+    "artifact-not-found",
+    "artifact-gone",
+    "stored-file-damaged",
+)
 
 
 def _ok(media_type: str, description: str) -> dict[int | str, dict[str, object]]:

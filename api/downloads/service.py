@@ -1,5 +1,7 @@
 """Finds what a finished job made and checks that it may be given out."""
 
+from functools import partial
+
 from sqlalchemy.orm import Session
 
 from api.dependencies import Caller, Parts
@@ -45,7 +47,4 @@ def _named(session: Session, caller: Caller, job: tables.Job, name: str) -> tabl
 
 
 def _download(parts: Parts, row: tables.Artifact) -> Download:
-    path = parts.storage.path(row.path)
-    if not path.is_file():
-        raise ApiError("artifact-gone", f"{row.name!r} is no longer in the storage.")
-    return Download(path, row.name, row.media_type, row.sha256)
+    return Download(partial(parts.checked.open, row.path, row.sha256), row.name, row.media_type, row.sha256)

@@ -27,6 +27,7 @@ _UPLOAD_PROBLEMS = (
     "body-too-large",
     "body-too-slow",
     "storage-full",
+    "stored-file-damaged",
     "file-empty",
     "model-format-not-accepted",
     "model-pickle-not-accepted",

@@ -1,6 +1,8 @@
 """Takes uploads in, shows them, deletes them."""
 
 import errno
+import hashlib
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +19,7 @@ from api.errors import ApiError
 from api.files.receive import Received, receive
 from api.files.schemas import File, FileKind
 from api.idempotency import Answer, Post, once, stored_answer
+from api.logs import log
 from intake.launcher import IntakeFailed, convert_dataset, convert_model
 from intake.limits import Limits
 from store import files, tables
@@ -55,6 +58,7 @@ async def upload(
 
 def _accept(parts: Parts, post: Post, received: Received, folder: Path, *, kind: FileKind, name: str) -> Answer:
     """Convert, keep the canonical form, record it; the raw upload goes with its scratch folder."""
+    _read_back(received)
     limits = intake_limits(parts.settings)
     file_id = uuid4()
     suffix = ".safetensors" if kind == "model" else ".npz"
@@ -89,6 +93,15 @@ def _accept(parts: Parts, post: Post, received: Received, folder: Path, *, kind:
     finally:
         if not kept:
             parts.storage.delete_tree(file_folder(post.tenant_id, file_id))
+
+
+def _read_back(received: Received) -> None:
+    """Raises ApiError `stored-file-damaged` where the disk does not give back what came."""
+    with received.path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != received.sha256:
+        log("upload damaged on the disk", level=logging.ERROR, came=received.sha256, found=found)
+        raise ApiError("stored-file-damaged", "The upload was damaged on its way to the disk; nothing was kept.")
 
 
 def show(parts: Parts, caller: Caller, file_id: str) -> File:

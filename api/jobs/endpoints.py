@@ -25,6 +25,7 @@ SUBMIT_PROBLEMS = (
     "preprocessing-does-not-fit",
     "deadline-too-long",
     "too-many-queued-jobs",
+    "queue-full",
     "inspector-not-ready",
     "body-too-large",
     *KEY_PROBLEMS,
@@ -78,7 +79,12 @@ def job_routes(kind: JobKind) -> APIRouter:
         response_model=kind.job,
         summary="Retry a job",
         responses=problems(
-            "job-not-found", "job-cannot-be-retried", "file-not-found", "too-many-queued-jobs", *KEY_PROBLEMS
+            "job-not-found",
+            "job-cannot-be-retried",
+            "file-not-found",
+            "too-many-queued-jobs",
+            "queue-full",
+            *KEY_PROBLEMS,
         ),
     )
     def retry(parts: PartsDep, caller: CallerDep, job_id: str, key: IdempotencyKey = None) -> Response:

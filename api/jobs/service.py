@@ -25,6 +25,7 @@ def submit(parts: Parts, caller: Caller, kind: JobKind, body: JobRequest, key: s
     post = Post(caller.tenant_id, key, f"POST /{kind.name}", body.model_dump(mode="json"))
 
     def work(session: Session) -> Answer:
+        parts.queue_room.require(session)
         job = _create(session, parts, caller, kind, body, kind.settle(session, parts, caller, body))
         return _accepted(session, kind, job)
 
@@ -53,6 +54,7 @@ def _create(
 def _preflight(parts: Parts, caller: Caller, kind: JobKind, body: JobRequest) -> Preflight:
     """All that `submit` does, in a transaction that is never committed."""
     with parts.factory() as session:
+        parts.queue_room.require(session)
         settled = kind.settle(session, parts, caller, body)
         job = _create(session, parts, caller, kind, body, settled)
         before = jobs.queue_position(session, tenant_id=caller.tenant_id, job_id=job.id) or 0
@@ -70,6 +72,7 @@ def retry(parts: Parts, caller: Caller, kind: JobKind, job_id: str, key: str | N
     parsed = parse_id(job_id, "job-not-found", "job")
 
     def work(session: Session) -> Answer:
+        parts.queue_room.require(session)
         job = jobs.retry(
             session,
             tenant_id=caller.tenant_id,
@@ -176,6 +179,7 @@ def _announce(parts: Parts, kind: JobKind, answer: Answer) -> None:
     if not answer.fresh or answer.body is None:
         return
     parts.metrics.jobs_accepted.labels(kind.name).inc()
+    parts.queue_room.add()
     job_id = UUID(answer.body["id"])
     if queue.send_job(parts.settings.redis_url, job_id):
         with transaction(parts.factory) as session:

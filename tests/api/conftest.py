@@ -36,6 +36,7 @@ from tests.conftest import LOCALHOST, free_port
 MAX_MODEL_BYTES = 3 << 20
 MAX_DATASET_BYTES = 1 << 20
 MAX_QUEUED_JOBS = 4
+MAX_QUEUE_DEPTH = 1000
 CLASSES = ["bird", "cat", "dog"]
 PATH_BYTES = {"standard": bytes(range(256)) * 3, "robust": bytes(range(256)) * 5}
 READY_SECONDS = 280  # the inspector imports torch, on a machine that may be busy
@@ -56,6 +57,7 @@ def api_settings(
             max_model_bytes=MAX_MODEL_BYTES,
             max_dataset_bytes=MAX_DATASET_BYTES,
             max_queued_jobs=MAX_QUEUED_JOBS,
+            max_queue_depth=MAX_QUEUE_DEPTH,
         )
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -101,6 +103,7 @@ def serving(settings: Settings, folder: Path) -> Iterator[Server]:
         "MODECONN_MAX_MODEL_BYTES": str(settings.max_model_bytes),
         "MODECONN_MAX_DATASET_BYTES": str(settings.max_dataset_bytes),
         "MODECONN_MAX_QUEUED_JOBS": str(settings.max_queued_jobs),
+        "MODECONN_MAX_QUEUE_DEPTH": str(settings.max_queue_depth),
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "uvicorn", "api.app:app", "--host", LOCALHOST, "--port", str(port)]
@@ -429,6 +432,7 @@ def finished(tenant: Tenant, order: dict[str, Any]) -> str:
         jobs.record_points(session, job_id=job.id, attempt=job.attempt, points=points)
     made = [
         tenant.artifact(job, "repaired.safetensors", bytes(range(256)) * 40, "application/octet-stream"),
+        tenant.artifact(job, "path.safetensors", bytes(range(256)) * 60, "application/octet-stream"),
         tenant.artifact(job, "report.html", b"<!doctype html><title>Report</title>", "text/html"),
         tenant.artifact(job, "report.json", b'{"t": 0.25}', "application/json"),
         tenant.artifact(job, "manifest.json", b'{"seed": 0}', "application/json"),

@@ -29,6 +29,7 @@ from tests.api.conftest import (
     problem,
     zip_of,
 )
+from tests.damage import flip_bit
 
 
 def kept_files(tenant: Tenant) -> list[Path]:
@@ -262,3 +263,22 @@ def test_two_tenants_may_hold_the_same_bytes(new_tenant: Callable[[], Tenant]) -
     one, other = (new_tenant().http.post("/files", params={"kind": "model"}, content=content) for _ in range(2))
     assert one.json()["sha256"] == other.json()["sha256"]
     assert one.json()["id"] != other.json()["id"]
+
+
+def test_an_upload_that_the_disk_changes_is_not_taken(server: Server, tenant: Tenant) -> None:
+    upload = RawUpload(server, tenant, "model", f"Content-Length: {2 << 20}")
+    upload.socket.sendall(bytes(3 << 19))
+    flip_bit(wait_for_bytes(tenant), 1000)
+    upload.socket.sendall(bytes(1 << 19))
+    head, body = upload.answer()
+    assert head.startswith(b"http/1.1 500")
+    assert json.loads(body)["type"] == "/problems/stored-file-damaged"
+    assert_nothing_kept(tenant)
+
+
+@retry(stop=stop_after_delay(20), wait=wait_fixed(0.05))
+def wait_for_bytes(tenant: Tenant) -> Path:
+    """The file that an upload is being written to, once something is in it."""
+    [path] = (tenant.storage.root / UNFINISHED).glob("*/upload")
+    assert path.stat().st_size > 0
+    return path

@@ -9,8 +9,10 @@ from sqlalchemy import Engine, event, text
 
 from store import files, jobs
 from store.database import SessionFactory, transaction
+from store.settings import Settings
 
 MOST_PAGES = 400  # of 8 KiB; the jobs table alone has thousands
+DEPTH = Settings.model_fields["max_queue_depth"].default
 FILL_FILES = """
 INSERT INTO files (id, tenant_id, kind, name, bytes, sha256, canonical_path, canonical_sha256, facts, expires_at,
                    deleted_at)
@@ -108,6 +110,7 @@ def test_no_query_grows_with_the_number_of_rows(
         "a page of a rare kind with a common label": page(kind="analysis", label=("team", "common")),
         "events": lambda session: jobs.events_after(session, **own, after_id=0, limit=50),
         "position": lambda session: jobs.queue_position(session, **own),
+        "depth of the queue": lambda session: jobs.queue_depth(session, at_most=DEPTH),
         "cancel": lambda session: jobs.request_cancel(session, **own),
         "create": lambda session: jobs.create_job(
             session,

@@ -31,8 +31,8 @@ def test_an_empty_variable_is_one_that_was_not_set(monkeypatch):
 
 
 def test_modeconn_variables_are_read(monkeypatch):
-    settings = read(monkeypatch, MODECONN_MAX_QUEUED_JOBS="7", MODECONN_DEVICE="cuda", MODECONN_THREADS="2")
-    assert (settings.max_queued_jobs, settings.device, settings.threads) == (7, "cuda", 2)
+    settings = read(monkeypatch, MODECONN_MAX_QUEUE_DEPTH="7", MODECONN_DEVICE="cuda", MODECONN_THREADS="2")
+    assert (settings.max_queue_depth, settings.device, settings.threads) == (7, "cuda", 2)
 
 
 @pytest.mark.parametrize("scheme", ["postgres", "postgresql"])

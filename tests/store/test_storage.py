@@ -9,6 +9,7 @@ import pytest
 
 from store.errors import StorageCorrupt, StorageMissing
 from store.storage import LocalStorage
+from tests.small_disk import fill, small_disk
 
 BODY = b"weights" * 1000
 SHA256 = hashlib.sha256(BODY).hexdigest()
@@ -109,3 +110,30 @@ def test_what_a_crash_left_is_removed_and_what_is_being_written_is_not(storage):
         assert folder.exists()
     assert storage.remove_unfinished(older_than_seconds=3600, now=time.time() + 7200) == 1
     assert leftovers(storage) == []
+
+
+def test_a_leftover_that_still_grows_is_not_removed(storage):
+    """A large upload comes for longer than its folder's age says."""
+    with storage.scratch() as folder:
+        (folder / "upload").write_bytes(BODY)
+        past = time.time() - 7200
+        os.utime(folder, (past, past))
+        assert storage.remove_unfinished(older_than_seconds=3600, now=time.time()) == 0
+        os.utime(folder / "upload", (past, past))
+        assert storage.remove_unfinished(older_than_seconds=3600, now=time.time()) == 1
+
+
+def write_much(storage: LocalStorage) -> None:
+    with storage.new_writer(NAME) as writer:
+        for _ in range(10_000):
+            writer.write(b"x" * 100)  # some of it still waits in the buffer when the room is gone
+
+
+def test_a_writer_on_a_full_disk_leaves_nothing(tmp_path):
+    with small_disk(tmp_path / "small", 1 << 20) as disk:
+        storage = LocalStorage(disk)
+        fill(disk, leave=8192)
+        with pytest.raises(OSError, match="No space left"):
+            write_much(storage)
+        assert leftovers(storage) == []
+        assert not storage.path(NAME).exists()
