@@ -11,14 +11,14 @@ from store.tables import Job
 from tests.damage import flipped_bit
 from tests.scale import BIT_FLIPS
 from worker import selection
-from worker.holding import repair_spec
+from worker.holding import job_spec
 from worker.inputs import read_inputs
 from worker.problems import JobProblem
-from worker.spec import RepairSpec, SelectionSpec
+from worker.spec import JobSpec, SelectionSpec
 
 
 @pytest.fixture
-def spec(bench: Any, monkeypatch: pytest.MonkeyPatch) -> RepairSpec:
+def spec(bench: Any, monkeypatch: pytest.MonkeyPatch) -> JobSpec:
     """A job that reads a file of every role."""
     monkeypatch.syspath_prepend(bench.environment["PYTHONPATH"])
     images, labels = bench.images(12)
@@ -27,11 +27,11 @@ def spec(bench: Any, monkeypatch: pytest.MonkeyPatch) -> RepairSpec:
     with transaction(bench.factory) as session:
         job = session.get_one(Job, job_id)
         job.second_file_id = second
-        return repair_spec(session, job, bench.settings)
+        return job_spec(session, job, bench.settings)
 
 
 @pytest.mark.parametrize("flips", BIT_FLIPS)
-def test_every_flipped_bit_of_an_input_is_noticed(storage: LocalStorage, spec: RepairSpec, flips: int) -> None:
+def test_every_flipped_bit_of_an_input_is_noticed(storage: LocalStorage, spec: JobSpec, flips: int) -> None:
     chance = random.Random(6)
     roles = ("suspect", "clean", "triggered", "second_model")
     for number in range(flips):
@@ -46,7 +46,7 @@ def test_every_flipped_bit_of_an_input_is_noticed(storage: LocalStorage, spec: R
 
 
 @pytest.mark.parametrize("flips", BIT_FLIPS)
-def test_every_flipped_bit_of_a_path_is_noticed(storage: LocalStorage, spec: RepairSpec, flips: int) -> None:
+def test_every_flipped_bit_of_a_path_is_noticed(storage: LocalStorage, spec: JobSpec, flips: int) -> None:
     with storage.new_writer(f"{spec.folder}/path.safetensors") as writer:
         writer.write(random.Random(0).randbytes(20_000))
         stored = writer.commit()

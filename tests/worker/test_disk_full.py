@@ -10,8 +10,8 @@ from store.database import transaction
 from store.storage import UNFINISHED
 from store.tables import Job
 from tests.small_disk import fill, small_disk
-from worker.child import REPAIR, _outcome
-from worker.holding import repair_spec
+from worker.child import WORK, _outcome
+from worker.holding import job_spec
 
 DISK_BYTES = 8 << 20
 
@@ -30,9 +30,9 @@ def test_whatever_is_being_written_the_attempt_is_interrupted(
     monkeypatch.syspath_prepend(bench.environment["PYTHONPATH"])
     job_id = bench.post(send=False)
     with transaction(bench.factory) as session:
-        spec = repair_spec(session, session.get_one(Job, job_id), bench.settings)
+        spec = job_spec(session, session.get_one(Job, job_id), bench.settings)
     fill(disk, leave=kibibytes << 10)
-    message = _outcome(REPAIR, spec, lambda message: None)
+    message = _outcome(WORK["repair"], spec, lambda message: None)
     assert message["kind"] == "interrupted", message
     assert "No space left on device" in message["reason"]
     assert list((disk / UNFINISHED).iterdir()) == [], "what was begun takes no room"
