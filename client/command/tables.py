@@ -40,7 +40,7 @@ def _labels(job: AnyJob) -> str:
 
 def print_result(console: Console, result: Result) -> None:
     """Before and after, the reason for t, and what to be careful about."""
-    table = Table("", "clean accuracy", "attack success rate", "inverted trigger", box=None)
+    table = Table("", "clean accuracy", "attack success", "its estimate", box=None)
     for name, figures in (("before", result.before), ("after", result.after)):
         table.add_row(
             name,
