@@ -121,7 +121,7 @@ def _curve_figure(
         _draw_unaligned(axes, unaligned)
     _mark_chosen(axes, chosen_t, points)
     _dress(axes, title, wide=wide)
-    legend_above(figure, axes, columns=2 if wide else 1)
+    legend_above(figure, axes.get_legend_handles_labels()[0], columns=2 if wide else 1)
     return figure
 
 
