@@ -48,7 +48,7 @@ def main() -> None:
             config=RepairConfig(seed=arguments.seed, plane=POINTS),
         )
         assert result.plane is not None
-        picture = Image.open(io.BytesIO(plane_png(result.plane, "Attack success")))
+        picture = Image.open(io.BytesIO(plane_png(result.plane, "Attack success", "Attack success, estimated")))
         picture.quantize(COLOURS).save(RESULTS / f"plane-{name}.png", optimize=True)
         seconds = result.seconds
         rows.append(

@@ -42,7 +42,7 @@ def export(
             if kind in result.weights:
                 result.weights[kind].save(folder / name)
                 written.append(folder / name)
-        written += write_analysis_report(folder, _facts(spec, inputs, result, warnings))
+        written += write_analysis_report(folder, _facts(spec, inputs, config, result, warnings))
         for file in written:
             artifacts.append(artifact(storage.adopt(file, f"{spec.folder}/{file.name}")))
     body = _result(result, warnings)
@@ -71,7 +71,9 @@ def _result(result: AnalysisResult, warnings: Sequence[str]) -> dict[str, Any]:
     }
 
 
-def _facts(spec: JobSpec, inputs: Inputs, result: AnalysisResult, warnings: Sequence[str]) -> AnalysisFacts:
+def _facts(
+    spec: JobSpec, inputs: Inputs, config: AnalysisConfig, result: AnalysisResult, warnings: Sequence[str]
+) -> AnalysisFacts:
     return AnalysisFacts(
         job_id=spec.job_id,
         architecture=inputs.architecture.words,
@@ -82,7 +84,7 @@ def _facts(spec: JobSpec, inputs: Inputs, result: AnalysisResult, warnings: Sequ
         ],
         paths=result.paths,
         pgd=spec.request["pgd"],
-        eigen_images=spec.request["eigenvalues"]["images"] if spec.request["eigenvalues"] else 0,
+        eigen_images=min(config.eigenvalues.images, result.report_images) if config.eigenvalues else 0,
         alignment=result.alignment,
         fit_images=result.fit_images,
         report_images=result.report_images,
@@ -90,6 +92,6 @@ def _facts(spec: JobSpec, inputs: Inputs, result: AnalysisResult, warnings: Sequ
         seconds=result.seconds,
         versions=versions(),
         device=device_in_words(spec),
-        assumptions=[*_ASSUMPTIONS, result.alignment],
+        assumptions=_ASSUMPTIONS,
         not_tested=_NOT_TESTED,
     )

@@ -16,7 +16,7 @@ from worker.report import jsonable, to_bytes
 from worker.report_facts import InputFile
 from worker.report_page import environment, flatten
 
-_WIDE, _NARROW = (8.4, 4.2), (4.0, 4.6)
+_WIDE, _NARROW = (8.4, 3.9), (4.0, 6.4)  # inches: two panels side by side, or one above the other
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class AnalysisFacts:
     files: Sequence[InputFile]
     paths: Sequence[PathFigures]
     pgd: Mapping[str, Any]
-    eigen_images: int  # 0: no eigenvalues were asked for
+    eigen_images: int  # how many images the eigenvalues are a mean over; 0: none were asked for
     alignment: str
     fit_images: int
     report_images: int
@@ -89,8 +89,8 @@ def report_json(facts: AnalysisFacts) -> dict[str, Any]:
         "schema": 1,
         "job_id": facts.job_id,
         "finished_at": facts.finished_at.isoformat(),
-        "verdict": verdict(facts.paths),
-        "correlation": correlation(facts.paths) if facts.eigen_images else None,
+        "verdict": " ".join(verdict(facts.paths)),
+        "correlation": " ".join(correlation(facts.paths)) or None,
         "paths": [asdict(path) for path in facts.paths],
         "files": [asdict(file) for file in facts.files],
         "definitions": definitions(facts.pgd),

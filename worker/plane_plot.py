@@ -15,18 +15,18 @@ from worker.plot_style import PALETTE
 _OUTLINE = [withStroke(linewidth=3, foreground=PALETTE["ink"])]
 
 
-def plane_png(plane: LossPlane, attack_name: str) -> bytes:
-    """PNG of `plane`: accuracy, and beside it what is known of the attack, which the title calls `attack_name`."""
+def plane_png(plane: LossPlane, measured_name: str, estimated_name: str) -> bytes:
+    """PNG of `plane`: accuracy, and beside it what is known of the attack, called by one of the names."""
     maps = [("Clean accuracy", plane.accuracy, "viridis")]
     if plane.attack is not None:
-        maps.append((attack_name if plane.attack_measured else f"{attack_name}, estimated", plane.attack, "inferno"))
+        maps.append((measured_name if plane.attack_measured else estimated_name, plane.attack, "inferno"))
     figure = Figure(figsize=(4.6 * len(maps), 3.3), layout="constrained")
     for axes, (title, values, colours) in zip(figure.subplots(1, len(maps), squeeze=False)[0], maps, strict=True):
         _draw_map(figure, axes, plane, values, colours)
         _draw_path(axes, plane)
         axes.set_title(title, fontsize=10, color=PALETTE["ink"], loc="left")
     drawn = io.BytesIO()
-    figure.savefig(drawn, dpi=110, facecolor=PALETTE["paper"])
+    figure.savefig(drawn, dpi=160, facecolor=PALETTE["paper"])
     return drawn.getvalue()
 
 
@@ -43,17 +43,24 @@ def _draw_map(figure: Figure, axes: Axes, plane: LossPlane, values: Sequence[Seq
 def _draw_path(axes: Axes, plane: LossPlane) -> None:
     _, x, y = zip(*plane.path, strict=True)
     axes.plot(x, y, color="white", linewidth=1.8, path_effects=_OUTLINE)
-    marks = [(0.0, 0.0, "suspect", "o"), (1.0, 0.0, "second end", "o"), (*plane.chosen, "chosen", "*")]
-    marks += [(*bend, "bend", "D") for bend in plane.bends]
-    for left, bottom, label, marker in marks:
-        large = marker == "*"
-        axes.plot(left, bottom, marker, color="white", markersize=13 if large else 6, markeredgecolor=PALETTE["ink"])
+    ends = [(0.0, 0.0, "suspect", "o"), (1.0, 0.0, "second end", "o")]  # the path rises from them
+    inside = [(*plane.chosen, "chosen", "*"), *((*bend, "bend", "D") for bend in plane.bends)]
+    for left, bottom, label, marker in ends + inside:
+        axes.plot(
+            left,
+            bottom,
+            marker,
+            color="white",
+            markersize=13 if marker == "*" else 6,
+            markeredgecolor=PALETTE["ink"],
+        )
         axes.annotate(
             label,
             (left, bottom),
-            xytext=(0, 9),
+            xytext=(0, -8 if marker == "o" else 9),
             textcoords="offset points",
             ha="center",
+            va="top" if marker == "o" else "bottom",
             fontsize=8,
             color="white",
             path_effects=_OUTLINE,

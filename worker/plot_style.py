@@ -1,9 +1,11 @@
 """How all pictures look: colours, axes, legends, and figures as inline SVG that follows the page's theme."""
 
 import io
+from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -53,10 +55,10 @@ def dress(axes: Axes, x_label: str) -> None:
     axes.spines["bottom"].set_color(PALETTE["muted"])
 
 
-def legend_above(figure: Figure, axes: Axes, *, columns: int) -> None:
-    """The legend above the axes, where it hides nothing."""
+def legend_above(figure: Figure, handles: Sequence[Artist], *, columns: int) -> None:
+    """The legend above the axes, where it hides nothing; each handle has a label."""
     figure.legend(
-        *axes.get_legend_handles_labels(),
+        handles=handles,
         loc="outside upper left",
         ncols=columns,
         frameon=False,

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -16,7 +17,24 @@ from PIL import Image, PngImagePlugin
 
 from worker.plot_style import PALETTE, Interval, dress, inline_svg, legend_above
 
-ATTACK_NAMES = ("Attack success rate, measured", "Attack success, estimated from the inverted trigger")
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AttackNames:
+    """What the second line is called, where it was measured and where something stands in for it: in the legend, and
+    in a word or two."""
+
+    measured: str
+    measured_brief: str
+    estimated: str
+    estimated_brief: str
+
+
+BACKDOOR_NAMES = AttackNames(
+    measured="Attack success rate, measured",
+    measured_brief="attack",
+    estimated="Attack success, estimated from the inverted trigger",
+    estimated_brief="attack",
+)
 
 
 class CurvePointLike(Protocol):
@@ -47,12 +65,10 @@ def draw_curve(
     chosen_t: float,
     path: Path,
     *,
-    attack_names: tuple[str, str] = ATTACK_NAMES,
+    attack_names: AttackNames = BACKDOOR_NAMES,
     title: str | None = None,
 ) -> None:
     """Write clean accuracy and attack success against t to `path` (.png, .svg or .pdf), with the chosen t marked.
-
-    `attack_names`: what is measured, and what stands in for it.
 
     Raises ValueError when `points` is empty.
     """
@@ -64,7 +80,7 @@ def draw_curve(
 def curve_svg(
     points: Sequence[CurvePointLike],
     chosen_t: float,
-    attack_names: tuple[str, str],
+    attack_names: AttackNames,
     *,
     size: tuple[float, float],
     name: str,
@@ -79,7 +95,7 @@ def curve_svg(
 def _curve_figure(
     points: Sequence[CurvePointLike],
     chosen_t: float,
-    attack_names: tuple[str, str],
+    attack_names: AttackNames,
     *,
     title: str | None,
     size: tuple[float, float],
@@ -102,7 +118,7 @@ def _curve_figure(
     measured = any(point.attack_success_rate is not None for point in points)
     if measured:
         markers.draw(
-            attack_names[0],
+            attack_names.measured,
             [point.attack_success_rate for point in points],
             [point.attack_success_rate_interval for point in points],
             colour=PALETTE["attack"],
@@ -110,22 +126,23 @@ def _curve_figure(
         )
     elif any(point.proxy_success_rate is not None for point in points):
         markers.draw(
-            attack_names[1],
+            attack_names.estimated,
             [point.proxy_success_rate for point in points],
             None,
             colour=PALETTE["attack"],
             marker="D",
             dashed=True,
         )
+    brief = attack_names.measured_brief if measured else attack_names.estimated_brief
     if unaligned:
-        _draw_unaligned(axes, unaligned)
-    _mark_chosen(axes, chosen_t, points)
+        _draw_unaligned(axes, unaligned, brief)
+    _mark_chosen(axes, chosen_t, points, brief)
     _dress(axes, title, wide=wide)
-    legend_above(figure, axes, columns=2 if wide else 1)
+    legend_above(figure, axes.get_legend_handles_labels()[0], columns=2 if wide else 1)
     return figure
 
 
-def _draw_unaligned(axes: Axes, points: Sequence[CurvePointLike]) -> None:
+def _draw_unaligned(axes: Axes, points: Sequence[CurvePointLike], attack_name: str) -> None:
     """The path to a second model whose channels were left as they are: thin, without bands."""
     t = [point.t for point in points]
     attack = [
@@ -133,7 +150,7 @@ def _draw_unaligned(axes: Axes, points: Sequence[CurvePointLike]) -> None:
     ]
     series: list[tuple[str, list[float | None], str]] = [
         ("Accuracy without alignment", [point.clean_accuracy for point in points], PALETTE["accuracy"]),
-        ("Attack without alignment", attack, PALETTE["attack"]),
+        (f"{attack_name.capitalize()} without alignment", attack, PALETTE["attack"]),
     ]
     for label, values, colour in series:
         if any(value is not None for value in values):
@@ -177,13 +194,13 @@ class _Series:
         )
 
 
-def _mark_chosen(axes: Axes, chosen_t: float, points: Sequence[CurvePointLike]) -> None:
+def _mark_chosen(axes: Axes, chosen_t: float, points: Sequence[CurvePointLike], attack_name: str) -> None:
     label = f"chosen t = {chosen_t:.3g}"
     for point in points:
         if point.t == chosen_t:
             label += f"\naccuracy {point.clean_accuracy:.1%}"
             rate = point.proxy_success_rate if point.attack_success_rate is None else point.attack_success_rate
-            label += "" if rate is None else f"\nattack {rate:.1%}"
+            label += "" if rate is None else f"\n{attack_name} {rate:.1%}"
     left = chosen_t > 0.6
     axes.axvline(chosen_t, color=PALETTE["ink"], linewidth=1.2, zorder=2)
     axes.annotate(

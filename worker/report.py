@@ -37,7 +37,8 @@ def write_report(out_dir: Path, facts: ReportFacts) -> list[Path]:
     """
     out_dir.mkdir(parents=True, exist_ok=True)
     pictures = {finding.picture: trigger_png(finding.pattern, finding.mask) for finding in pictured(facts.triggers)}
-    pictured_plane = b"" if facts.plane is None else plane_png(facts.plane, attack_words(facts.tampering).short)
+    words = attack_words(facts.tampering)
+    pictured_plane = b"" if facts.plane is None else plane_png(facts.plane, words.rate, words.estimate)
     written: dict[str, bytes] = {
         "report.html": to_bytes(render_html(facts, pictures, pictured_plane)),
         "report.json": to_bytes(json.dumps(report_json(facts), indent=2, allow_nan=False) + "\n"),
@@ -45,8 +46,7 @@ def write_report(out_dir: Path, facts: ReportFacts) -> list[Path]:
     for name, content in written.items():
         (out_dir / name).write_bytes(content)
     drawn = ["curve.png", *pictures]
-    drawn_names = attack_words(facts.tampering).drawn
-    draw_curve(facts.curve, facts.chosen_t, out_dir / "curve.png", attack_names=drawn_names)
+    draw_curve(facts.curve, facts.chosen_t, out_dir / "curve.png", attack_names=words.drawn)
     if facts.plane is not None:
         drawn.append(PLANE_PICTURE)
         (out_dir / PLANE_PICTURE).write_bytes(pictured_plane)

@@ -32,7 +32,7 @@ class FiguresLike(Protocol):
 class InputFile:
     """A file that went in or came out."""
 
-    role: str  # "suspect" | "clean" | "triggered" | "second_model" | "repaired"
+    role: str  # "suspect" | "clean" | "triggered" | "second_model" | "repaired" | "regular" | "robust"
     name: str  # as the user called it; hostile text is fine
     sha256: str
     bytes: int | None = None

@@ -12,7 +12,7 @@ from markupsafe import Markup
 from worker.plot_style import Interval
 from worker.plots import curve_svg, data_uri
 from worker.report_facts import ClassAccuracy, ReportFacts
-from worker.report_words import attack_words, cautions, definitions, percent, points, verdict
+from worker.report_words import attack_words, cautions, definitions, percent, points, verdict, without_alignment
 
 CLASSES_SHOWN = 12
 _LOOSE_PERCENT = re.compile(r"(?<=\d) %")  # "5 %" must not break before the sign
@@ -61,7 +61,7 @@ def render_html(facts: ReportFacts, pictures: Mapping[str, bytes], plane: bytes)
             wide_curve=Markup(curve_svg(facts.curve, facts.chosen_t, words.drawn, size=(8.4, 4.2), name="wide")),
             narrow_curve=Markup(curve_svg(facts.curve, facts.chosen_t, words.drawn, size=(4.0, 4.4), name="narrow")),
             curve=curve,
-            unaligned=any(point.path == "unaligned" for point in facts.curve),
+            without_alignment=without_alignment(facts.curve),
             plane=data_uri(plane) if plane else None,
             words=words,
             shown=shown,

@@ -1,10 +1,11 @@
 """The sentences of a report: verdict, cautions, definitions, limits, and how figures are written."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from modeconn_core import Tampering
-from worker.plots import ATTACK_NAMES
+from worker.plots import BACKDOOR_NAMES, AttackNames, CurvePointLike
 from worker.report_facts import ReportFacts
 
 _CLEAN_ACCURACY = "Clean accuracy: the share of untouched images that the model gets right. Higher is better."
@@ -15,14 +16,14 @@ _INTERVAL = "Ranges and bands are 95\u00a0% intervals: how far chance alone, wit
 class AttackWords:
     """How a report speaks of one kind of tampering.
 
-    rate, estimate: lines of the tables; drawn: the same in the picture of the curve; short: of other pictures;
+    rate, estimate: lines of the tables; drawn: the same in the picture of the curve; short: a column of the points;
     measured, estimated: their definitions; images: those that measure; now, estimated_now: the verdict, which goes on
     with a figure; unknown: the same where nothing measured.
     """
 
     rate: str
     estimate: str
-    drawn: tuple[str, str]
+    drawn: AttackNames
     short: str
     measured: str
     estimated: str
@@ -36,7 +37,7 @@ _WORDS: dict[Tampering, AttackWords] = {
     "backdoor": AttackWords(
         rate="Attack success rate",
         estimate="Estimated attack success",
-        drawn=ATTACK_NAMES,
+        drawn=BACKDOOR_NAMES,
         short="Attack success",
         measured=(
             "Attack success rate (ASR): the share of the triggered images whose true class is not the attacker's "
@@ -56,7 +57,12 @@ _WORDS: dict[Tampering, AttackWords] = {
     "error_injection": AttackWords(
         rate="Injected errors left",
         estimate="Disputed views kept",
-        drawn=("Injected errors left, measured", "Disputed views on which the model sides with the suspect"),
+        drawn=AttackNames(
+            measured="Injected errors left, measured",
+            measured_brief="errors left",
+            estimated="Disputed views on which the model sides with the suspect",
+            estimated_brief="disputed views",
+        ),
         short="Injected errors left",
         measured=(
             "Injected errors left: the share of the suspicious images supplied that still get the label which the "
@@ -118,6 +124,19 @@ def standing_limits(has_triggered: bool, tampering: Tampering) -> list[str]:
     if not has_triggered:
         limits.insert(0, "The true attack success rate: no triggered images were supplied.")
     return limits
+
+
+def without_alignment(curve: Sequence[CurvePointLike]) -> str | None:
+    """What matching the second model's channels did to the path; None where there is no path without it."""
+    lowest = {point.path: point for point in sorted(curve, key=lambda point: -point.clean_accuracy)}
+    if "unaligned" not in lowest:
+        return None
+    main, other = lowest["main"], lowest["unaligned"]
+    return (
+        "On the path to the second model as it was given, its channels not matched with the suspect's, clean accuracy "
+        f"falls to {percent(other.clean_accuracy)} (at t = {other.t:.2g}); the lowest point measured on the path that "
+        f"this repair took has {percent(main.clean_accuracy)} (at t = {main.t:.2g})."
+    )
 
 
 def verdict(facts: ReportFacts) -> str:

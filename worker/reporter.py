@@ -1,4 +1,4 @@
-"""What a repair's child tells its parent while it works: stages, progress, curve points, warnings, as plain values."""
+"""What a job's child tells its parent while it works: stages, progress, points, warnings, as plain values."""
 
 import math
 from typing import Any

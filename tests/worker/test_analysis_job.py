@@ -20,7 +20,7 @@ from worker.problems import JobProblem
 def post(bench: Any) -> Any:
     """Posts an analysis as `POST /analysis` does: the suspect and a noisy copy of it."""
 
-    def post(*, send: bool = False, **changes: Any) -> UUID:
+    def post(*, send: bool = False, images: int = 48, robust: UUID | None = None, **changes: Any) -> UUID:
         state = bench.suspect.state_dict()
         other = {name: tensor * 1.05 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
         request = {
@@ -42,17 +42,16 @@ def post(bench: Any) -> Any:
             "eigenvalues": {"iterations": 3, "tolerance": 0.001, "images": 4},
             "accept_low_accuracy": False,
         } | changes
-        regular, robust = bench.add_model(state), bench.add_model(other)
-        clean = bench.add_images("clean", *bench.images(48), bench.classes)
+        clean = bench.add_images("clean", *bench.images(images), bench.classes)
         with transaction(bench.factory) as session:
             job = jobs.create_job(
                 session,
                 kind="analysis",
                 tenant_id=bench.tenant_id,
                 request=request,
-                suspect_file_id=regular,
+                suspect_file_id=bench.add_model(state),
                 clean_file_id=clean,
-                second_file_id=robust,
+                second_file_id=robust or bench.add_model(other),
                 labels={},
                 seed=7,
                 deadline=timedelta(hours=1),
@@ -109,9 +108,28 @@ def test_what_was_not_asked_for_is_not_made(post: Any, run: Any) -> None:
     assert "eigenvalues.png" not in names
 
 
-def test_a_model_that_does_badly_is_named(post: Any, run: Any, bench: Any) -> None:
+def test_a_regular_model_that_does_badly_is_named(post: Any, run: Any) -> None:
     with pytest.raises(JobProblem, match="The regular model gets"):
         run(post(classes=["green", "red", "blue"]))
+
+
+def test_a_robust_model_that_does_badly_is_named(post: Any, run: Any, bench: Any) -> None:
+    state = bench.suspect.state_dict()
+    other_classes = state | {name: state[name].roll(1, 0) for name in ("classifier.weight", "classifier.bias")}
+    with pytest.raises(JobProblem, match="The robust model gets"):
+        run(post(robust=bench.add_model(other_classes)))
+
+
+def test_low_accuracy_can_be_accepted_and_both_models_are_warned_of(post: Any, run: Any) -> None:
+    ended, _ = run(post(classes=["green", "red", "blue"], accept_low_accuracy=True, eigenvalues=None))
+    for name in ("regular", "robust"):
+        assert any(f"The {name} model gets" in warning for warning in ended["result"]["warnings"])
+
+
+def test_too_few_images_are_a_problem_and_not_a_crash(post: Any, run: Any) -> None:
+    with pytest.raises(JobProblem, match="too few") as refused:
+        run(post(images=6))
+    assert refused.value.body["type"] == "/problems/input-not-usable"
 
 
 def test_a_worker_does_it_and_the_database_has_it_all(bench: Any, post: Any) -> None:

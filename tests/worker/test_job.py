@@ -1,10 +1,12 @@
 """What a job's child does, called directly: the messages it sends, the files it writes, the problems it raises."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from modeconn_core.architectures.registry import plugins
@@ -86,3 +88,28 @@ def test_too_few_images_are_a_problem_and_not_a_crash(bench: Any, run: Any) -> N
     with pytest.raises(JobProblem, match="too few") as refused:
         run(bench.post(clean=clean, send=False))
     assert refused.value.body["type"] == "/problems/input-not-usable"
+
+
+def test_a_second_model_is_aligned_and_both_paths_and_the_plane_come_out(bench: Any, run: Any) -> None:
+    second = bench.add_model(in_another_order(bench.suspect.state_dict()))
+    method = {"curve": "bezier", "bends": 1, "ends": "permuted", "steps": 4, "mirror": True, "plane": 3, "seed": 7}
+    ended, messages = run(bench.post(second=second, method=method, send=False))
+    assert "6 of 12 moved" in ended["result"]["alignment"]
+    assert {message["point"]["path"] for message in messages if message["kind"] == "point"} == {"main", "unaligned"}
+    plane = ended["result"]["plane"]
+    assert [len(row) for row in plane["accuracy"]] == [3, 3, 3]
+    files = {one["name"]: bench.storage.path(one["path"]) for one in ended["artifacts"]}
+    assert "plane.png" in files
+    report = json.loads(files["report.json"].read_text())
+    assert {point["path"] for point in report["curve"]} == {"main", "unaligned"}
+
+
+def in_another_order(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The same network but for its first layer's channels, which have changed places, and a little of its weights."""
+    order = torch.arange(6).roll(1)
+    moved = {
+        name: tensor[order] if tensor.ndim and name.startswith(("features.0", "features.1")) else tensor
+        for name, tensor in state.items()
+    }
+    moved["features.3.weight"] = state["features.3.weight"][:, order]
+    return {name: tensor * 1.05 if name.endswith("weight") else tensor for name, tensor in moved.items()}

@@ -383,24 +383,41 @@ PLANE = LossPlane(
 def test_the_plane_has_a_picture_and_a_section_of_its_own(tmp_path: Path, usual: Path):
     written = write_report(tmp_path, facts(plane=PLANE))
     assert "plane.png" in [file.name for file in written]
-    assert "The plane of the path" in (tmp_path / "report.html").read_text()
+    html = (tmp_path / "report.html").read_text()
+    assert "The plane of the path" in html
+    assert "clean accuracy, and estimated attack success, with the path" in html
     assert json.loads((tmp_path / "report.json").read_text())["plane"]["chosen"] == [0.3, 0.2]
     assert "The plane of the path" not in (usual / "report.html").read_text()
+
+
+def test_a_plane_without_the_attack_claims_nothing_of_it(tmp_path: Path):
+    both = Image.open(write_report(tmp_path / "both", facts(plane=PLANE))[-1])
+    single = facts(measured=False, triggers=[], plane=replace(PLANE, attack=None))
+    said = page(tmp_path / "one", single).text
+    assert "nothing measured the tampering here" in said
+    assert "on the right" not in said
+    assert Image.open(tmp_path / "one" / "plane.png").width * 2 == both.width
 
 
 def test_a_second_path_is_drawn_but_never_chosen_from(tmp_path: Path):
     both = [*facts().curve, Point(0.5, 0.2, (0.1, 0.3), 0.7, (0.6, 0.8), 0.6, path="unaligned")]
     shown = page(tmp_path, facts(curve=both, alignment="Channels were matched."))
     assert "Channels were matched." in shown.text
+    assert "clean accuracy falls to 20.0\u00a0% (at t = 0.5)" in shown.text
+    assert "has 75.0\u00a0% (at t = 0.5)" in shown.text
     assert "Accuracy without alignment" in shown.text
     assert "All 4 points as a table" in shown.text
 
 
 def test_injected_errors_are_spoken_of_as_such(tmp_path: Path):
-    shown = page(tmp_path, facts(tampering="error_injection", triggers=[]))
+    both = [*facts().curve, Point(0.5, 0.2, (0.1, 0.3), 0.7, (0.6, 0.8), 0.6, path="unaligned")]
+    shown = page(tmp_path, facts(tampering="error_injection", triggers=[], curve=both, alignment="", plane=PLANE))
     assert "the attacker's labels are left on 3.1\u00a0% of the suspicious images instead of 100.0\u00a0%" in shown.text
     assert "Injected errors left" in shown.text
-    assert "trigger" not in shown.text.replace("triggers", "trigger").split("Not tested")[0].lower()
+    assert "Errors left without alignment" in shown.text
+    labels = " ".join(shown.of("alt") + shown.of("aria-label"))
+    for word in ("trigger", "attack success", "attack without", "attack 3.0"):
+        assert word not in (shown.text + labels).split("Not tested")[0].lower()
 
 
 def test_disputed_views_stand_in_where_no_images_were_given(tmp_path: Path):
