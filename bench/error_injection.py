@@ -220,8 +220,8 @@ def main() -> None:
     LEDGER.measure(wanted, measure, arguments.data, processes=arguments.processes)
     settings = {
         "attacked images": f"{ATTACKED} in each model; the attacker keeps {KEPT} others",
-        "kinds of injection": ", ".join(KINDS),
-        "ours, images given": "half of the attacked images choose t; all are counted",
+        "kinds of injection": ", ".join(sorted({cell.kind for cell in LEDGER.read()})),
+        "ours, images given": "the attacked images choose t; all are counted",
         "noise": f"Gaussian, as strong as {100 * ALLOWED:g} points of accuracy on the clean images allow",
         "held-out images": HELD_OUT,
         "threads of every cell": 1,
