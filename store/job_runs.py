@@ -200,19 +200,22 @@ def release(session: Session, *, job_id: UUID, attempt: int) -> Job:
     return job
 
 
-def lose_attempt(session: Session, *, job_id: UUID, attempt: int, reason: str, max_attempts: int) -> Job:
+def lose_attempt(
+    session: Session, *, job_id: UUID, attempt: int, reason: str, last_lines: Sequence[str] = (), max_attempts: int
+) -> Job:
     """Give the job back because the attempt died (out of memory, crash, hang): queued at once, and the attempt counts.
 
-    `reason` is a sentence for the user: a `warning` event, and part of the problem if this was the last attempt.
+    `reason` is a sentence for the user, `last_lines` what the attempt printed last: a `warning` event, and part of the
+    problem if this was the last attempt.
     A job that is being cancelled ends as cancelled. Raises StaleFence.
     """
     job = _held(session, job_id, attempt)
     if job.state == "cancelling":
         end_cancelled(session, job)
         return job
-    add_event(session, job_id, "warning", {"attempt": attempt, "reason": reason})
+    add_event(session, job_id, "warning", {"attempt": attempt, "reason": reason, "last_lines": list(last_lines)})
     if job.attempt - job.releases >= max_attempts:
-        end(session, job, "failed", result=None, problem=attempts_exhausted(job, reason))
+        end(session, job, "failed", result=None, problem=attempts_exhausted(job, reason, last_lines))
     else:
         _requeue(session, job)
     return job

@@ -8,6 +8,7 @@ queued -> running -> succeeded | failed
    +---------------> cancelled | failed
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -45,8 +46,8 @@ def end_cancelled(session: Session, job: Job) -> None:
     end(session, job, "cancelled", result=None, problem=None)
 
 
-def attempts_exhausted(job: Job, reason: str = "The worker vanished.") -> Problem:
-    """Why a job is not tried once more; `reason` is how the last attempt ended."""
+def attempts_exhausted(job: Job, reason: str = "The worker vanished.", last_lines: Sequence[str] = ()) -> Problem:
+    """Why a job is not tried once more; `reason` is how the last attempt ended, `last_lines` what it printed last."""
     counted = job.attempt - job.releases
     return {
         "type": "/problems/attempts-exhausted",
@@ -55,6 +56,7 @@ def attempts_exhausted(job: Job, reason: str = "The worker vanished.") -> Proble
         "Most often the job needs more memory than the worker has: use fewer or "
         "smaller images or a smaller model, or ask the operator; then retry the job.",
         "attempts": counted,
+        "last_lines": list(last_lines),
     }
 
 

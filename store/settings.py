@@ -58,6 +58,7 @@ class Settings(DatabaseSettings):
     job_deadline_seconds: PositiveInt = 86_400
     sweep_seconds: PositiveFloat = 5
     checkpoint_seconds: PositiveFloat = 8
+    stall_seconds: PositiveFloat = 1800  # a job that reports nothing for so long hangs: the attempt is lost
     max_model_bytes: PositiveInt = 4 * GIB
     max_dataset_bytes: PositiveInt = 2 * GIB
     retention_days: PositiveInt = 30

@@ -1,6 +1,7 @@
 """The child process that does the work: forked from a server with torch preloaded, heard through one pipe."""
 
 import errno
+import faulthandler
 import importlib
 import json
 import logging
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from worker import problems
+from worker.last_words import LastWords
 from worker.problems import JobProblem
 from worker.spec import JobKind, JobSpec, SelectionSpec
 
@@ -65,9 +67,12 @@ class Child:
 
     def __init__(self, work: str, spec: Spec) -> None:
         self.messages, theirs = _CONTEXT.Pipe(duplex=False)
-        self._process = _CONTEXT.Process(target=_main, args=(work, spec, theirs), daemon=True)
+        heard, printed = _CONTEXT.Pipe(duplex=False)
+        self.last_words = LastWords(heard)
+        self._process = _CONTEXT.Process(target=_main, args=(work, spec, theirs, printed), daemon=True)
         self._process.start()
         theirs.close()  # so that its death closes the pipe
+        printed.close()
 
     @property
     def pid(self) -> int | None:
@@ -93,6 +98,8 @@ class Child:
                 os.kill(self.pid, signal.SIGKILL)
         self._process.join()
         self.messages.close()
+        self.last_words.relay()
+        self.last_words.close()
 
     def how_it_died(self) -> str:
         """In a sentence, for the operator and the user."""
@@ -107,7 +114,10 @@ class Child:
         return f"The process that ran it ended with exit code {code} and without a result."
 
 
-def _main(work: str, spec: Spec, messages: Connection) -> None:
+def _main(work: str, spec: Spec, messages: Connection, printed: Connection) -> None:
+    for stream in (1, 2):
+        os.dup2(printed.fileno(), stream)
+    faulthandler.enable(file=2, all_threads=False)
     # Ctrl-C and a supervisor's TERM reach the whole process group: the parent decides what they mean
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -94,10 +94,14 @@ class JobHolding(Claimed):
             problem = deadline_exceeded(session.get_one(Job, self._job.id))
         self.fail(problem)
 
-    def lost(self, reason: str) -> None:
+    def lost(self, reason: str, last_lines: list[str]) -> None:
         with transaction(self._room.factory) as session:
             now = jobs.lose_attempt(
-                session, **self._fence, reason=reason, max_attempts=self._room.settings.max_attempts
+                session,
+                **self._fence,
+                reason=reason,
+                last_lines=last_lines,
+                max_attempts=self._room.settings.max_attempts,
             )
             jobs.mark_enqueued(session, job_ids=[now.id])
         log.warning("%s: lost, now %s: %s", self.label, now.state, reason)

@@ -64,7 +64,13 @@ def _watch(claimed: Claimed, room: Room) -> Ending:
     except OSError as error:  # no memory or descriptors for another process
         return Ending(How.INTERRUPTED, {"reason": f"No process could be started: {error.strerror}."})
     try:
-        watch = Watch(claimed, child, heartbeat_seconds=room.settings.heartbeat_seconds, stop=room.stop)
+        watch = Watch(
+            claimed,
+            child,
+            heartbeat_seconds=room.settings.heartbeat_seconds,
+            stall_seconds=room.settings.stall_seconds,
+            stop=room.stop,
+        )
         return watch.run()
     except Exception as error:  # a fault of ours must cost the attempt, not hold the job until its lease runs out
         log.exception("%s: the watch failed", claimed.label)
@@ -82,7 +88,7 @@ def _record(claimed: Claimed, ending: Ending) -> None:
         case How.PROBLEM:
             claimed.fail(ending.message["problem"])
         case How.INTERRUPTED:
-            claimed.lost(ending.message["reason"])
+            claimed.lost(ending.message["reason"], ending.message.get("last_lines", []))
         case How.CANCELLED:
             claimed.cancelled()
         case How.DEADLINE:
