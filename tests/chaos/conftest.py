@@ -22,7 +22,7 @@ from store.storage import LocalStorage
 from store.tables import Job
 from tests.api.conftest import CLASSES, model_bytes, zip_of
 from tests.chaos.oracle import Audit, audit
-from tests.chaos.service import HEARTBEAT_SECONDS, LEASE_SECONDS, SWEEP_SECONDS, Customer, Service, wait_for
+from tests.chaos.service import HEARTBEAT_SECONDS, LEASE_SECONDS, PATIENCE, SWEEP_SECONDS, Customer, Service, wait_for
 from tests.conftest import free_port
 
 
@@ -106,7 +106,7 @@ def settle(service: Service, database: SessionFactory, customer: Customer) -> Ca
             return session.scalar(open_jobs.select_from(Job)) or 0
 
     def wait_and_compare() -> Audit:
-        wait_for(lambda: unended() == 0, "the end of all jobs")
+        wait_for(lambda: unended() == 0, "the end of all jobs", PATIENCE + 3 * len(customer.accepted))
         found = audit(database, storage, customer.tenant_id, customer.accepted)
         print(f"{len(customer.accepted)} accepted: {found}")
         return found

@@ -18,7 +18,7 @@ from tests.conftest import free_port
 def test_answers_that_are_cut_off_make_no_second_job(
     service: Service, customer: Customer, settle: Callable[[], Audit], count: int
 ) -> None:
-    service.start_workers(1)
+    service.start_workers(2)
     with proxied([service.port], cut_share=0.4) as proxy:
         customer.url = proxy.url
         customer.post(count, at_once=8)

@@ -18,19 +18,20 @@ from tests import scale
 from tests.chaos.oracle import Audit
 from tests.chaos.service import Customer, Service, trouble, wait_for
 
+PAUSE = 1.0  # seconds between two posts: about what the workers can do
 PATIENT = {"MODECONN_MAX_ATTEMPTS": "30"}
 
 
 @contextmanager
-def posting(customer: Customer, *, at_once: int = 2) -> Iterator[None]:
+def posting(customer: Customer) -> Iterator[None]:
     """Posts jobs, batch after batch, while the block runs."""
     over, errors = threading.Event(), list[BaseException]()
 
     def post() -> None:
         try:
             while not over.is_set():
-                customer.post(4, first_seed=len(customer.accepted), at_once=at_once)
-                time.sleep(0.2)
+                customer.post(2, first_seed=len(customer.accepted))
+                over.wait(PAUSE)
         except BaseException as error:
             errors.append(error)
 
