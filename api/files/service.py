@@ -23,7 +23,7 @@ from api.logs import log
 from intake.launcher import IntakeFailed, convert_dataset, convert_model
 from intake.limits import Limits
 from store import files, tables
-from store.database import transaction
+from store.database import tenant_transaction
 from store.settings import Settings
 from store.storage import canonical_name, file_folder
 
@@ -106,17 +106,17 @@ def _read_back(received: Received) -> None:
 
 def show(parts: Parts, caller: Caller, file_id: str) -> File:
     """One file of the caller. Raises ApiError `file-not-found`."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         return present(find(session, caller, file_id))
 
 
 def delete(parts: Parts, caller: Caller, file_id: str) -> None:
     """Delete a file of the caller. Raises ApiError `file-not-found`, store.errors.FileInUse."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         row = find(session, caller, file_id)
         files.delete_file(session, tenant_id=caller.tenant_id, file_id=row.id)
     parts.storage.delete_tree(file_folder(row.tenant_id, row.id))
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         files.mark_purged(session, file_id=row.id)
 
 

@@ -8,7 +8,7 @@ from api.dependencies import Caller, Parts, missing
 from api.idempotency import Answer, Post, once
 from api.keys.schemas import Key, KeyRequest, Keys, NewKey
 from store import keys
-from store.database import transaction
+from store.database import tenant_transaction
 
 
 def create(parts: Parts, caller: Caller, body: KeyRequest, idempotency_key: str | None) -> Answer:
@@ -30,13 +30,13 @@ def create(parts: Parts, caller: Caller, body: KeyRequest, idempotency_key: str 
 
 def of_tenant(parts: Parts, caller: Caller) -> Keys:
     """All keys, revoked and expired ones too, newest first."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         rows = keys.list_keys(session, tenant_id=caller.tenant_id)
         return Keys(items=[Key.model_validate(row, from_attributes=True) for row in rows])
 
 
 def revoke(parts: Parts, caller: Caller, key_id: str) -> None:
     """End a key at once. Raises ApiError `key-not-found`."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         if not keys.revoke(session, tenant_id=caller.tenant_id, key_id=key_id):
             raise missing("key-not-found", "key", key_id)
