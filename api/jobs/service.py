@@ -13,7 +13,7 @@ from api.jobs.kind import JobKind, KindName, location
 from api.jobs.present import present_job
 from api.jobs.schemas import Job, JobRequest, Preflight, Queue, ResolvedArchitecture
 from api.jobs.settle import Settled
-from store import jobs, queue, tables
+from store import jobs, queue, quotas, tables
 from store.database import bind_tenant, tenant_transaction
 from store.tables import ENDED_STATES
 
@@ -26,6 +26,7 @@ def submit(parts: Parts, caller: Caller, kind: JobKind, body: JobRequest, key: s
 
     def work(session: Session) -> Answer:
         parts.queue_room.require(session)
+        _require_compute(session, parts, caller)
         job = _create(session, parts, caller, kind, body, kind.settle(session, parts, caller, body))
         return _accepted(session, kind, job)
 
@@ -56,6 +57,7 @@ def _preflight(parts: Parts, caller: Caller, kind: JobKind, body: JobRequest) ->
     with parts.factory() as session:
         bind_tenant(session, caller.tenant_id)
         parts.queue_room.require(session)
+        _require_compute(session, parts, caller)
         settled = kind.settle(session, parts, caller, body)
         job = _create(session, parts, caller, kind, body, settled)
         before = jobs.queue_position(session, tenant_id=caller.tenant_id, job_id=job.id) or 0
@@ -68,12 +70,17 @@ def _preflight(parts: Parts, caller: Caller, kind: JobKind, body: JobRequest) ->
     )
 
 
+def _require_compute(session: Session, parts: Parts, caller: Caller) -> None:
+    quotas.require_compute(session, tenant_id=caller.tenant_id, default=quotas.Limits.default(parts.settings))
+
+
 def retry(parts: Parts, caller: Caller, kind: JobKind, job_id: str, key: str | None) -> Answer:
     """Queue a failed or cancelled job's request again, as a new job."""
     parsed = parse_id(job_id, "job-not-found", "job")
 
     def work(session: Session) -> Answer:
         parts.queue_room.require(session)
+        _require_compute(session, parts, caller)
         job = jobs.retry(
             session,
             tenant_id=caller.tenant_id,

@@ -224,6 +224,7 @@ class Tenant:
                 sha256=kept.sha256,
                 canonical_path=kept.name,
                 canonical_sha256=kept.sha256,
+                canonical_bytes=kept.bytes,
                 facts=sample.facts | facts,
                 retention=timedelta(days=1),
             )

@@ -16,6 +16,7 @@ import pytest
 from api.app import create_app
 from store import keys
 from store.database import transaction
+from store.tables import SCOPES
 from tests.api.conftest import CLASSES, Tenant, model_bytes, problem, zip_of
 
 OPEN = {"/problems", "/problems/{slug}", "/healthz", "/readyz", "/metrics"}
@@ -71,11 +72,13 @@ ROUTES = {
     ),
     ("get", "/analysis/{job_id}/points"): Route(own=200, unknown=JOB),
     ("get", "/analysis/{job_id}/paths/{path}"): Route(own=200, unknown=JOB),
+    ("get", "/quota"): Route(own=200),
     ("post", "/keys"): Route(own=201, body={"label": "new"}),
     ("get", "/keys"): Route(own=200),
+    ("post", "/keys/{key_id}/rotate"): Route(own=201, unknown=KEY, body={}),
     ("delete", "/keys/{key_id}"): Route(own=204, unknown=KEY),
 }
-SHOWS_ALL = sorted(key for key, route in ROUTES.items() if key[0] == "get" and route.unknown is None)
+LISTS = [("get", path) for path in ("/repair", "/analysis", "/keys")]
 NAMES_ONE = sorted(key for key, route in ROUTES.items() if route.unknown is not None)
 
 
@@ -151,6 +154,27 @@ def test_no_key_that_is_not_valid_opens_a_route(tenant: Tenant, estate: Estate, 
     assert len({(answer.text, answer.headers["www-authenticate"]) for answer in answers}) == 1
 
 
+@pytest.mark.parametrize(("method", "path"), sorted(ROUTES))
+def test_a_key_without_the_scope_is_refused(tenant: Tenant, estate: Estate, method: str, path: str) -> None:
+    needed = "keys" if path.startswith("/keys") else "read" if method == "get" else "write"
+    only, lacking = [key_with(tenant, scopes) for scopes in ({needed}, set(SCOPES) - {needed})]
+    refused = ask(tenant.http, method, path, estate, lacking)
+    body = problem(refused, 403, "key-scope-missing")
+    assert (body["needed"], set(body["scopes"])) == (needed, set(SCOPES) - {needed})
+    assert refused.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
+    assert not any(value in refused.text for value in estate.names.values())
+    answer = ask(tenant.http, method, path, estate, only)
+    if path.endswith("/rotate"):
+        problem(answer, 403, "key-exceeds-yours")  # the scope is there, but the new key would have more
+    else:
+        assert answer.status_code == ROUTES[method, path].own
+
+
+def key_with(tenant: Tenant, scopes: set[str]) -> str:
+    with transaction(tenant.database) as session:
+        return keys.create_key(session, tenant_id=tenant.id, label="some", scopes=scopes)[1]
+
+
 @pytest.mark.parametrize(("method", "path"), NAMES_ONE)
 def test_what_is_anothers_looks_like_what_is_missing(
     tenant: Tenant, neighbour: Tenant, estate: Estate, method: str, path: str
@@ -178,7 +202,7 @@ def test_a_selection_of_another_looks_like_a_missing_one(
     assert len(texts) == 1
 
 
-@pytest.mark.parametrize(("method", "path"), SHOWS_ALL)
+@pytest.mark.parametrize(("method", "path"), LISTS)
 def test_no_list_shows_what_is_anothers(
     tenant: Tenant, neighbour: Tenant, estate: Estate, method: str, path: str
 ) -> None:
