@@ -29,6 +29,7 @@ from api.logs import configure_logs, log
 from api.metrics import Metrics
 from api.middleware import Observe
 from api.quota.endpoints import router as quota
+from api.rates import Rates
 from api.repair.endpoints import router as repair
 from api.repair.kind import REPAIR
 from api.selections.endpoints import router as selections
@@ -102,6 +103,7 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
             checked=CheckedFiles(storage),
             inspector=inspector,
             metrics=metrics,
+            rates=Rates(settings),
             queue_room=QueueRoom(settings.max_queue_depth),
             intake_slots=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
             stopping=asyncio.Event(),

@@ -14,6 +14,7 @@ from api.errors import ApiError
 from api.inspector import Inspector
 from api.jobs.room import QueueRoom
 from api.metrics import Metrics
+from api.rates import Rates
 from store import keys
 from store.checked import CheckedFiles
 from store.database import SessionFactory, transaction
@@ -32,6 +33,7 @@ class Parts:
     inspector: Inspector
     metrics: Metrics
     queue_room: QueueRoom
+    rates: Rates
     intake_slots: CapacityLimiter  # conversions at the same time
     stopping: Event  # set when the server is told to stop: open streams end
 
@@ -61,7 +63,10 @@ def authenticate(
     parts: Annotated[Parts, Depends(parts_of)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Caller:
-    """The caller behind the Bearer key. Raises ApiError `key-missing`, `key-not-valid` or `key-scope-missing`."""
+    """The caller behind the Bearer key.
+
+    Raises ApiError `key-missing`, `key-not-valid`, `key-scope-missing`, `too-many-requests`.
+    """
     challenge = {"WWW-Authenticate": "Bearer"}
     if credentials is None:
         raise ApiError("key-missing", "Send your key as `Authorization: Bearer mcr_...`.", headers=challenge)
@@ -69,9 +74,11 @@ def authenticate(
         key = keys.authenticate(session, credentials.credentials)
         caller = Caller(key.tenant_id, key.id, tuple(key.scopes), key.expires_at) if key else None
     if caller is None:
+        parts.rates.count_failure(request.client.host if request.client else "unknown")
         challenge["WWW-Authenticate"] = 'Bearer error="invalid_token"'
         raise ApiError("key-not-valid", "The key is unknown, expired or revoked.", headers=challenge)
     request.state.key_id = caller.key_id  # for the log line
+    request.state.rate_headers = parts.rates.count_request(caller.key_id)
     if lacking := [scope for scope in needed.scopes if scope not in caller.scopes]:
         challenge["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{needed.scope_str}"'
         detail = f"The route needs the scope `{lacking[0]}`; the key has {', '.join(caller.scopes) or 'none'}."

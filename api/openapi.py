@@ -12,6 +12,7 @@ _ALWAYS = (
     "key-missing",
     "key-not-valid",
     "key-scope-missing",
+    "too-many-requests",
     "invalid-request",
     "database-unavailable",
     "internal-error",

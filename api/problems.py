@@ -109,6 +109,13 @@ _ACCESS = {
         "The new key would have scopes that yours lacks, or outlive yours.",
         "Ask for scopes among `scopes` and an end no later than `expires_at`, or use a stronger key.",
     ),
+    "too-many-requests": _kind(
+        429,
+        "Too many requests",
+        "More requests came in a minute than this service takes from one key, or, without a valid key, from one "
+        "address.",
+        "Send the request again after `Retry-After` seconds. To wait for a job, follow its events.",
+    ),
     "storage-quota-exceeded": _kind(
         403,
         "Your storage is full",

@@ -67,6 +67,8 @@ class Settings(DatabaseSettings):
     max_running_jobs: PositiveInt = 16
     max_compute_seconds: PositiveInt = 16 * 86_400  # in 24 hours
     max_queue_depth: PositiveInt = 100_000  # of all together
+    requests_per_minute: PositiveInt = 1200  # of one key
+    failed_keys_per_minute: PositiveInt = 60  # of one address
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None
 

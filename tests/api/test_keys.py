@@ -5,7 +5,10 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from client import Client
+from client.cli import app as cli
 from store import keys
 from store.database import transaction
 from tests.api.conftest import Tenant, problem
@@ -100,3 +103,32 @@ def test_the_secret_of_a_rotated_key_is_not_in_the_stored_answer(tenant: Tenant)
 def test_an_overlap_is_between_now_and_a_month(tenant: Tenant, seconds: int) -> None:
     body = {"overlap_seconds": seconds}
     problem(tenant.http.post(f"/keys/{make(tenant)['id']}/rotate", json=body), 422, "invalid-request")
+
+
+def test_the_sdk_makes_and_rotates_keys_and_shows_the_quota(tenant: Tenant) -> None:
+    with Client(str(tenant.http.base_url), tenant.key) as client:
+        until = datetime.now(UTC) + timedelta(days=1)
+        made = client.create_key("robot", scopes=["write", "read"], expires_at=until)
+        assert (made.scopes, made.expires_at) == (("read", "write"), until)
+        rotated = client.rotate_key(made.id, overlap=timedelta(0))
+        assert (rotated.label, rotated.scopes, rotated.expires_at) == ("robot", ("read", "write"), until)
+        assert client.quota().queued_jobs.used == 0
+    problem(under(tenant, str(made.key), "GET", "/quota"), 401, "key-not-valid")
+    assert under(tenant, str(rotated.key), "GET", "/quota").status_code == 200
+
+
+def test_the_command_makes_and_rotates_keys(tenant: Tenant) -> None:
+    def run(*arguments: str) -> str:
+        environment = {"MODECONN_URL": str(tenant.http.base_url), "MODECONN_KEY": tenant.key, "COLUMNS": "200"}
+        done = CliRunner().invoke(cli, ["keys", *arguments], env=environment)
+        assert done.exit_code == 0, done.output
+        return str(done.stdout)
+
+    made = run("new", "robot", "--scope", "read", "--days", "2").strip()
+    rotated = run("rotate", made.split("_")[1], "--overlap-hours", "0").strip()
+    problem(under(tenant, made, "GET", "/repair"), 401, "key-not-valid")
+    assert under(tenant, rotated, "GET", "/repair").status_code == 200
+    listed = run("list")
+    assert "expired" in listed
+    assert "until" in listed
+    assert rotated not in listed
