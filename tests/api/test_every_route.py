@@ -124,7 +124,8 @@ def ask(http: httpx.Client, method: str, path: str, estate: Estate, key: str | N
 
 def without_names(answer: httpx.Response, estate: Estate) -> tuple[int, str, dict[str, str]]:
     """Status, body and headers with every id of the estate replaced by its name."""
-    headers = {name: value for name, value in answer.headers.items() if name not in ("date", "x-request-id")}
+    of_its_own = ("date", "x-request-id", "ratelimit")
+    headers = {name: value for name, value in answer.headers.items() if name not in of_its_own}
     text = answer.text
     for name, value in estate.names.items():
         text = text.replace(value, name)
