@@ -2,11 +2,14 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+from uuid import UUID
 
 from sqlalchemy import Engine, create_engine, func, select
 from sqlalchemy.orm import Session, sessionmaker
 
 SessionFactory = sessionmaker[Session]
+TENANT_ROLE: Final = "modeconn_tenant"  # made by migration 0003
 
 
 def make_engine(url: str, *, pool_size: int = 10) -> Engine:
@@ -27,9 +30,23 @@ def session_factory(engine: Engine) -> SessionFactory:
 
 @contextmanager
 def transaction(factory: SessionFactory) -> Iterator[Session]:
-    """One transaction: commits when the block ends, rolls back when it raises."""
+    """One transaction for the whole service: commits when the block ends, rolls back when it raises."""
     with factory.begin() as session:
         yield session
+
+
+@contextmanager
+def tenant_transaction(factory: SessionFactory, tenant_id: UUID) -> Iterator[Session]:
+    """The same for one tenant: to its statements, the rows of others do not exist."""
+    with factory.begin() as session:
+        bind_tenant(session, tenant_id)
+        yield session
+
+
+def bind_tenant(session: Session, tenant_id: UUID) -> None:
+    """Until this transaction ends, row-level security shows the tenant's own rows alone."""
+    local_role = func.set_config("role", TENANT_ROLE, True)
+    session.execute(select(local_role, func.set_config("modeconn.tenant", str(tenant_id), True)))
 
 
 def flush_and_read(session: Session, row: object) -> None:

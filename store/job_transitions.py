@@ -16,6 +16,7 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from store.database import flush_and_read
+from store.quotas import end_span
 from store.tables import Job, JobEvent
 
 Problem = dict[str, Any]  # RFC 9457 members: type, title, detail, ...
@@ -34,6 +35,7 @@ def end(session: Session, job: Job, state: str, *, result: dict[str, Any] | None
     job.lease_until = None
     job.finished_at = func.clock_timestamp()
     job.expires_at = func.clock_timestamp() + job.retention
+    end_span(session, job)
     data: dict[str, Any] = {"state": state, "attempt": job.attempt}
     if problem is not None:
         data["problem"] = problem

@@ -62,8 +62,14 @@ class Settings(DatabaseSettings):
     max_model_bytes: PositiveInt = 4 * GIB
     max_dataset_bytes: PositiveInt = 2 * GIB
     retention_days: PositiveInt = 30
-    max_queued_jobs: PositiveInt = 100  # of one tenant
+    # of a tenant that has no limits of its own (columns of `tenants`)
+    max_stored_bytes: PositiveInt = 200 * GIB
+    max_queued_jobs: PositiveInt = 100
+    max_running_jobs: PositiveInt = 16
+    max_compute_seconds: PositiveInt = 16 * 86_400  # in 24 hours
     max_queue_depth: PositiveInt = 100_000  # of all together
+    requests_per_minute: PositiveInt = 1200  # of one key
+    failed_keys_per_minute: PositiveInt = 60  # of one address
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None
 

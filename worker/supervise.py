@@ -2,6 +2,7 @@
 
 import logging
 import time
+from contextlib import suppress
 from uuid import UUID
 
 import tenacity
@@ -26,6 +27,8 @@ def run_job(job_id: UUID, room: Room) -> None:
         log.debug("job %s: nothing to do", job_id)
         return
     attempt(claimed, room)
+    with suppress(*DATABASE_AWAY):  # then the sweep finds them
+        claimed.hand_place_on()
 
 
 def run_selection(selection_id: UUID, room: Room) -> None:

@@ -3,20 +3,32 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
 from sqlalchemy import Engine, event, text
+from sqlalchemy.orm import Session
 
-from store import files, jobs
-from store.database import SessionFactory, transaction
+from store import files, jobs, quotas
+from store.database import SessionFactory, bind_tenant, transaction
 from store.settings import Settings
 
 MOST_PAGES = 400  # of 8 KiB; the jobs table alone has thousands
 DEPTH = Settings.model_fields["max_queue_depth"].default
+OF_THE_SERVICE = {
+    "claim",
+    "claim within limits",
+    "jobs that were held back",
+    "settle",
+    "due",
+    "expired jobs",
+    "expired files",
+    "purgeable files",
+}
 FILL_FILES = """
-INSERT INTO files (id, tenant_id, kind, name, bytes, sha256, canonical_path, canonical_sha256, facts, expires_at,
-                   deleted_at)
-SELECT gen_random_uuid(), :tenant, 'clean', 'x', 1, 'x', CASE WHEN n % 2 = 0 THEN 'x' END, 'x', '{}',
+INSERT INTO files (id, tenant_id, kind, name, bytes, sha256, canonical_path, canonical_sha256,
+                   canonical_bytes, facts, expires_at, deleted_at)
+SELECT gen_random_uuid(), :tenant, 'clean', 'x', 1, 'x', CASE WHEN n % 2 = 0 THEN 'x' END, 'x', 1, '{}',
        now() + CASE WHEN n % 5000 = 0 THEN interval '-1 day' ELSE interval '1 day' END,
        CASE WHEN n % 2 = 1 THEN now() END
 FROM generate_series(1, :rows) AS n
@@ -40,6 +52,11 @@ SELECT id, kind, 'team', CASE WHEN row_number() OVER (ORDER BY created_at) % 500
        tenant_id, created_at
 FROM jobs
 """
+LIMITS = quotas.Limits(running_jobs=1000, compute_seconds=10_000_000, queued_jobs=100, stored_bytes=1 << 40)
+FILL_SPANS = """
+INSERT INTO compute_spans (job_id, attempt, tenant_id, started_at, until)
+SELECT id, 1, tenant_id, started_at - interval '2 days', started_at - interval '2 days' FROM jobs
+"""
 FILL_EVENTS = "INSERT INTO job_events (job_id, type, data) SELECT id, 'state', '{}' FROM jobs"
 
 
@@ -49,7 +66,7 @@ def crowd(request, factory, engine: Engine, tenant_id, other_tenant_id, make_fil
     values = {"tenant": tenant_id, "neighbour": other_tenant_id, "rows": request.param}
     values |= {"suspect": make_file("model"), "clean": make_file("clean")}
     with transaction(factory) as session:
-        for fill in (FILL_FILES, FILL_JOBS, FILL_LABELS, FILL_EVENTS):
+        for fill in (FILL_FILES, FILL_JOBS, FILL_LABELS, FILL_EVENTS, FILL_SPANS):
             session.execute(text(fill), values)
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         connection.execute(text("VACUUM ANALYZE"))
@@ -80,6 +97,16 @@ def pages_read(factory: SessionFactory, engine: Engine, use: Callable[[Any], obj
             counts.append(root["Shared Hit Blocks"] + root["Shared Read Blocks"])
     assert counts
     return max(counts)
+
+
+def as_tenant(tenant_id: UUID, use: Callable[[Any], object]) -> Callable[[Any], object]:
+    """`use` under row-level security."""
+
+    def bound(session: Session) -> None:
+        bind_tenant(session, tenant_id)
+        use(session)
+
+    return bound
 
 
 @pytest.mark.timeout(900)
@@ -125,6 +152,11 @@ def test_no_query_grows_with_the_number_of_rows(
             max_queued=100,
         ),
         "claim": lambda session: jobs.claim(session, job_id=fresh.id, worker="w", lease_seconds=9, max_attempts=3),
+        "claim within limits": lambda session: jobs.claim(
+            session, job_id=fresh.id, worker="w", lease_seconds=9, max_attempts=3, limits=LIMITS
+        ),
+        "jobs that were held back": lambda session: quotas.may_start_now(session, tenant_id=tenant_id, default=LIMITS),
+        "usage": lambda session: quotas.limits_and_usage(session, tenant_id=tenant_id, default=LIMITS),
         "settle": lambda session: jobs.settle_overdue(session, max_attempts=3),
         "due": lambda session: jobs.due_jobs(session, older_than_seconds=600, limit=50),
         "expired jobs": lambda session: jobs.expired_jobs(session),
@@ -132,5 +164,7 @@ def test_no_query_grows_with_the_number_of_rows(
         "purgeable files": lambda session: files.purgeable(session),
         "delete file": lambda session: files.delete_file(session, tenant_id=tenant_id, file_id=spare),
     }
+    for name in set(uses) - OF_THE_SERVICE:
+        uses[f"{name}, as a request does it"] = as_tenant(tenant_id, uses[name])
     pages = {name: pages_read(factory, engine, use) for name, use in uses.items()}
     assert {name: count for name, count in pages.items() if count > MOST_PAGES} == {}
