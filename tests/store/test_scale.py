@@ -6,9 +6,10 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event
 from sqlalchemy.orm import Session
 
+from bench.crowd import fill
 from store import files, jobs, quotas
 from store.database import SessionFactory, bind_tenant, transaction
 from store.settings import Settings
@@ -25,51 +26,20 @@ OF_THE_SERVICE = {
     "expired files",
     "purgeable files",
 }
-FILL_FILES = """
-INSERT INTO files (id, tenant_id, kind, name, bytes, sha256, canonical_path, canonical_sha256,
-                   canonical_bytes, facts, expires_at, deleted_at)
-SELECT gen_random_uuid(), :tenant, 'clean', 'x', 1, 'x', CASE WHEN n % 2 = 0 THEN 'x' END, 'x', 1, '{}',
-       now() + CASE WHEN n % 5000 = 0 THEN interval '-1 day' ELSE interval '1 day' END,
-       CASE WHEN n % 2 = 1 THEN now() END
-FROM generate_series(1, :rows) AS n
-"""
-FILL_JOBS = """
-INSERT INTO jobs (id, tenant_id, state, request, seed, suspect_file_id, clean_file_id, attempt, lease_until,
-                  created_at, enqueued_at, started_at, finished_at, deadline_at, retention, expires_at)
-SELECT gen_random_uuid(), CASE WHEN state = 'queued' THEN :neighbour ELSE :tenant END, state,
-       jsonb_build_object('suspect', repeat(md5(n::text), 12)), 0, :suspect, :clean, 1,
-       CASE WHEN state = 'running' THEN clock_timestamp() + interval '1 hour' END,
-       moment, now(), moment, moment, now() + interval '1 day', interval '30 days',
-       CASE WHEN state IN ('succeeded', 'failed') THEN now() + interval '30 days' END
-FROM (SELECT n, now() - n * interval '1 second' AS moment,
-             CASE WHEN n % 3 = 0 THEN 'queued' WHEN n % 1000 = 1 THEN 'running' WHEN n % 5000 = 2 THEN 'failed'
-             ELSE 'succeeded' END AS state
-      FROM generate_series(1, :rows) AS n) AS made
-"""
-FILL_LABELS = """
-INSERT INTO job_labels (job_id, kind, key, value, tenant_id, created_at)
-SELECT id, kind, 'team', CASE WHEN row_number() OVER (ORDER BY created_at) % 5000 = 0 THEN 'rare' ELSE 'common' END,
-       tenant_id, created_at
-FROM jobs
-"""
 LIMITS = quotas.Limits(running_jobs=1000, compute_seconds=10_000_000, queued_jobs=100, stored_bytes=1 << 40)
-FILL_SPANS = """
-INSERT INTO compute_spans (job_id, attempt, tenant_id, started_at, until)
-SELECT id, 1, tenant_id, started_at - interval '2 days', started_at - interval '2 days' FROM jobs
-"""
-FILL_EVENTS = "INSERT INTO job_events (job_id, type, data) SELECT id, 'state', '{}' FROM jobs"
 
 
 @pytest.fixture(params=[30_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
 def crowd(request, factory, engine: Engine, tenant_id, other_tenant_id, make_file):
     """Many jobs: a third queued by a neighbour and sent just now, few running and failed, the rest succeeded."""
-    values = {"tenant": tenant_id, "neighbour": other_tenant_id, "rows": request.param}
-    values |= {"suspect": make_file("model"), "clean": make_file("clean")}
-    with transaction(factory) as session:
-        for fill in (FILL_FILES, FILL_JOBS, FILL_LABELS, FILL_EVENTS, FILL_SPANS):
-            session.execute(text(fill), values)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE"))
+    fill(
+        engine,
+        rows=request.param,
+        tenant=tenant_id,
+        neighbour=other_tenant_id,
+        suspect=make_file("model"),
+        clean=make_file("clean"),
+    )
 
 
 @contextmanager
