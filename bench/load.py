@@ -13,13 +13,12 @@ import random
 import statistics
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-import psutil
 import safetensors.torch
 import torch
 from PIL import Image
@@ -42,6 +41,7 @@ POSTERS = 60  # tenants; each stays under its queue limit and its keys' rate
 READERS = 30  # keys of the crowd's tenant
 CONNECTIONS = 32
 SHOWN = 2_000  # jobs that are asked for
+MIXES = {"reads": 0.0, "a tenth posts": 0.1, "half posts": 0.5}
 CLASSES = ("a", "b", "c")
 REQUEST = (
     "{method} {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {key}\r\nContent-Length: {length}\r\n{more}\r\n"
@@ -188,33 +188,18 @@ def _poster(session: Any, number: int, uploads: tuple[UUID, UUID]) -> tuple[str,
     return keys.create_key(session, tenant_id=tenant, label="bench")[1], json.dumps(body).encode()
 
 
-@contextmanager
-def apart(service: Service, cores: Sequence[int]) -> Iterator[None]:
-    """Requests are sent from the last core, where there are two; everything else runs on the others."""
-    if len(cores) > 1:
-        psutil.Process().cpu_affinity([cores[-1]])
-        for part in service.parts:
-            for process in (part.process, *part.process.children(recursive=True)):
-                process.cpu_affinity(list(cores[:-1]))
-    yield
-    psutil.Process().cpu_affinity(list(cores))
-
-
 def answers(rate: float, seconds: float) -> list[dict[str, Any]]:
     """The API's answers under load."""
-    cores = psutil.Process().cpu_affinity() or []
     with running() as service:
         service.start_api()
         prepared = stock(service)
         port = int(service.url.rpartition(":")[2])
         rows = []
-        with apart(service, cores):
-            for what, share in (("reads", 0.0), ("a tenth posts", 0.1), ("half posts", 0.5)):
-                asyncio.run(load(port, prepared.requests(share), rate=rate, seconds=2))  # warm
-                exchanges = asyncio.run(load(port, prepared.requests(share), rate=rate, seconds=seconds))
-                methods = ["GET", "POST"] if share else ["GET"]
-                rows += [_summary(f"{rate:g}/s, {what}", exchanges, method) for method in methods]
-                print(rows[-len(methods) :], flush=True)
+        for what, share in MIXES.items():
+            asyncio.run(load(port, prepared.requests(share), rate=rate, seconds=2))  # warm
+            exchanges = asyncio.run(load(port, prepared.requests(share), rate=rate, seconds=seconds))
+            methods = ["GET", "POST"] if share else ["GET"]
+            rows += [_summary(f"{rate:g}/s, {what}", exchanges, method) for method in methods]
         return rows
 
 
@@ -263,7 +248,7 @@ def main() -> None:
     starts = sorted(start_of_jobs(arguments.tries))
     settings = {
         "jobs in the table": ROWS,
-        "latency": "from when a request was due, the client on a core of its own",
+        "latency": "from when a request was due; API, Postgres, Redis and the client share the machine",
         "from a job's row to the first word of its child, ms": f"median {statistics.median(starts):.0f}, "
         f"95 % {quantile(starts, 0.95):.0f} ({len(starts)} jobs, an idle worker)",
     }

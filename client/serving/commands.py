@@ -17,8 +17,11 @@ def local_key(out: Path) -> list[str]:
 
 
 def api(host: str, port: int) -> list[str]:
-    """Serves HTTP on host:port; after SIGTERM open answers get five seconds."""
-    listen = ["--host", host, "--port", str(port)]
+    """Serves HTTP on host:port; after SIGTERM open answers get five seconds.
+
+    By h11 also where httptools is installed: that one bounds neither the number nor the size of headers.
+    """
+    listen = ["--host", host, "--port", str(port), "--http", "h11"]
     return [*PYTHON, "uvicorn", "api.app:app", *listen, "--timeout-graceful-shutdown", "5"]
 
 
