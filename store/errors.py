@@ -94,3 +94,7 @@ class StorageMissing(StoreError):
 
 class StorageCorrupt(StoreError):
     """The bytes under this name are not the ones that were stored."""
+
+
+class BackupRefused(StoreError):
+    """A backup that cannot be made or restored as asked; the message says why and, where there is one, the way out."""

@@ -43,14 +43,24 @@ class DatabaseSettings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_psycopg_url)] = Field(validation_alias="DATABASE_URL", repr=False)
 
 
-class Settings(DatabaseSettings):
+class StoreSettings(DatabaseSettings):
+    """Where the rows and the stored files are: what backup and restore need."""
+
+    storage_url: Annotated[str, AfterValidator(_storage_url)] = Field(validation_alias="STORAGE_URL")
+
+    @property
+    def storage_root(self) -> Path:
+        """Folder that STORAGE_URL names."""
+        return Path(unquote(urlsplit(self.storage_url).path))
+
+
+class Settings(StoreSettings):
     """Everything the API and the worker are told from outside. Sizes in bytes, times in seconds.
 
     Raises pydantic.ValidationError with one sentence for each wrong variable.
     """
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(validation_alias="REDIS_URL", repr=False)
-    storage_url: Annotated[str, AfterValidator(_storage_url)] = Field(validation_alias="STORAGE_URL")
 
     lease_seconds: PositiveFloat = 30
     heartbeat_seconds: PositiveFloat = 10
@@ -81,11 +91,6 @@ class Settings(DatabaseSettings):
                 f"MODECONN_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g})"
             )
         return self
-
-    @property
-    def storage_root(self) -> Path:
-        """Folder that STORAGE_URL names."""
-        return Path(unquote(urlsplit(self.storage_url).path))
 
 
 @lru_cache(maxsize=1)

@@ -224,12 +224,12 @@ def _publish(source: Path, target: Path, root: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
     for folder in (target.parent, *target.parent.parents):
-        _fsync_folder(folder)
+        fsync_folder(folder)
         if folder == root:
             break
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
