@@ -19,6 +19,7 @@ _FIGURES = dict.fromkeys(("eigenvalue", "eigenvalue_low", "eigenvalue_high", "ei
 def _file() -> dict[str, Any]:
     digests = {"sha256": "ab" * 32, "canonical_sha256": "cd" * 32, "canonical_path": f"files/{TENANT}/{MODEL}/c.npz"}
     known = {"id": MODEL, "tenant_id": TENANT, "kind": "model", "name": ODD, "bytes": 3, "facts": {"a": [1, None]}}
+    known["canonical_bytes"] = 2**40
     return {**known, **digests, "created_at": AT, "expires_at": LATER, "deleted_at": None}
 
 
@@ -26,8 +27,10 @@ def _job(job_id: UUID, kind: str, state: str) -> dict[str, Any]:
     files = dict.fromkeys(("suspect_file_id", "clean_file_id", "triggered_file_id", "second_file_id"), MODEL)
     request = {"method": {"plane": 0}, "tampering": "backdoor"}
     said = {"labels": {"team": ODD}, "progress": {"f": 0.5}, "result": {"t": 0.1}, "problem": {"title": ODD}}
-    times = dict.fromkeys(("created_at", "enqueued_at", "started_at", "cancel_requested_at", "finished_at"), AT)
-    times |= {"lease_until": AT, "deadline_at": LATER, "retention": timedelta(days=30), "expires_at": LATER}
+    times = dict.fromkeys(
+        ("created_at", "enqueued_at", "held_back_at", "started_at", "cancel_requested_at", "finished_at"), AT
+    )
+    times |= {"held_back_at": AT, "lease_until": AT, "deadline_at": LATER, "retention": timedelta(days=30), "expires_at": LATER}
     counts = {"attempt": 3, "releases": 1, "worker": "w", "seed": 2**40, "stage": "sweeping", "retried_from": MODEL}
     return {"id": job_id, "tenant_id": TENANT, "kind": kind, "state": state, "request": request} | {
         **files,
@@ -50,13 +53,17 @@ def _curve_point(path: str) -> dict[str, Any]:
 
 
 ROWS: dict[str, list[dict[str, Any]]] = {
-    "tenants": [{"id": TENANT, "name": ODD, "created_at": AT}],
+    "tenants": [
+        {"id": TENANT, "name": ODD, "created_at": AT, "stored_bytes": 2**41, "max_stored_bytes": 2**42}
+        | dict.fromkeys(("max_queued_jobs", "max_running_jobs", "max_compute_seconds"), 7)
+    ],
     "api_keys": [
-        {"id": "k", "tenant_id": TENANT, "secret_sha256": "ef" * 32, "label": ODD}
+        {"id": "k", "tenant_id": TENANT, "secret_sha256": "ef" * 32, "label": ODD, "scopes": ["read"]}
         | dict.fromkeys(("created_at", "expires_at", "revoked_at", "last_used_at"), AT)
     ],
     "files": [_file()],
     "jobs": [_job(REPAIR, "repair", "succeeded"), _job(ANALYSIS, "analysis", "running")],
+    "compute_spans": [{"job_id": REPAIR, "attempt": 3, "tenant_id": TENANT, "started_at": AT, "until": AT}],
     "job_labels": [_label(REPAIR, "repair"), _label(ANALYSIS, "analysis")],
     "job_events": [_event(1007, REPAIR), _event(1009, ANALYSIS)],
     "curve_points": [_curve_point("main"), _curve_point("unaligned")],
