@@ -27,10 +27,9 @@ def _job(job_id: UUID, kind: str, state: str) -> dict[str, Any]:
     files = dict.fromkeys(("suspect_file_id", "clean_file_id", "triggered_file_id", "second_file_id"), MODEL)
     request = {"method": {"plane": 0}, "tampering": "backdoor"}
     said = {"labels": {"team": ODD}, "progress": {"f": 0.5}, "result": {"t": 0.1}, "problem": {"title": ODD}}
-    times = dict.fromkeys(
-        ("created_at", "enqueued_at", "held_back_at", "started_at", "cancel_requested_at", "finished_at"), AT
-    )
-    times |= {"held_back_at": AT, "lease_until": AT, "deadline_at": LATER, "retention": timedelta(days=30), "expires_at": LATER}
+    times = dict.fromkeys(("created_at", "enqueued_at", "started_at", "cancel_requested_at", "finished_at"), AT)
+    times |= {"held_back_at": AT, "lease_until": AT, "deadline_at": LATER, "expires_at": LATER}
+    times["retention"] = timedelta(days=30)
     counts = {"attempt": 3, "releases": 1, "worker": "w", "seed": 2**40, "stage": "sweeping", "retried_from": MODEL}
     return {"id": job_id, "tenant_id": TENANT, "kind": kind, "state": state, "request": request} | {
         **files,
