@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -16,6 +16,7 @@ from api.logs import log
 from api.problems import CATALOGUE
 from intake.launcher import IntakeRefused
 from store import errors
+from store.database import DATABASE_AWAY
 
 RETRY_AFTER_SECONDS = 2
 COMPUTE_RETRY_AFTER_SECONDS = 600  # what was computed a day ago stops counting bit by bit
@@ -141,5 +142,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.StoreError, _store_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
     app.add_exception_handler(DataError, _not_storable)
-    for error in (OperationalError, InterfaceError, PoolTimeout):
+    for error in (*DATABASE_AWAY, PoolTimeout):
         app.add_exception_handler(error, _database_down)

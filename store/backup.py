@@ -27,6 +27,8 @@ from store.restore import restore
 from store.settings import StoreSettings
 from store.storage import LocalStorage, fsync_folder
 
+MAY_WAIT = "SET LOCAL idle_in_transaction_session_timeout = 0"  # for as long as the files are copied
+
 
 def save(database_url: str, storage: LocalStorage, out: Path) -> Manifest:
     """Write a backup of one moment to `out`, which appears when it is whole. The service may run meanwhile.
@@ -62,6 +64,7 @@ def no_expiry(database_url: str) -> Iterator[None]:
     engine = make_engine(database_url)
     try:
         with engine.begin() as connection:
+            connection.execute(text(MAY_WAIT))
             connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended("expire", 0))))
             yield
     finally:
@@ -70,6 +73,7 @@ def no_expiry(database_url: str) -> Iterator[None]:
 
 def _write(tar: tarfile.TarFile, connection: Connection, storage: LocalStorage, scratch: Path) -> Manifest:
     tables, members, missing = [], {}, []
+    connection.execute(text(MAY_WAIT))
     connection.execute(text("SET LOCAL row_security = off"))  # an error rather than the rows of one tenant
     revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
     made_at = connection.scalar(text("SELECT now()::text"))

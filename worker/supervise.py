@@ -7,13 +7,14 @@ from uuid import UUID
 
 import tenacity
 
+from store.database import DATABASE_AWAY
 from store.errors import StaleFence
 from store.failpoints import failpoint
 from worker.claimed import Claimed
 from worker.holding import JobHolding
 from worker.room import Room
 from worker.selection_holding import SelectionHolding
-from worker.watch import DATABASE_AWAY, Ending, How, Watch
+from worker.watch import Ending, How, Watch
 
 log = logging.getLogger(__name__)
 

@@ -7,15 +7,13 @@ from enum import StrEnum
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-
+from store.database import DATABASE_AWAY
 from store.errors import StaleFence
 from worker.child import Child, Message
 from worker.claimed import Claimed, Order
 from worker.progress import ProgressMeter
 from worker.room import StopSwitch
 
-DATABASE_AWAY = (OperationalError, InterfaceError)
 _PROGRESS_SECONDS = 0.5  # at most this often
 _LONGEST_UNHEARD_CANCEL = 1.0
 _DATABASE_PAUSE = 1.0
