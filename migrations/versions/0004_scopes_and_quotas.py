@@ -4,8 +4,11 @@ Revision: 0004
 Follows: 0003
 
 Keys that exist may do everything. Of files that exist the size of the upload stands for that of the canonical form.
-Going down forgets the scopes: a key that may only read may do everything then. Revoke such keys first.
+Going down revokes the keys that may not do everything, since they could then, and forgets the limits of tenants and
+what was computed.
 """
+
+import logging
 
 import sqlalchemy as sa
 from alembic import op
@@ -15,6 +18,8 @@ revision = "0004"
 down_revision = "0003"
 branch_labels = None
 depends_on = None
+
+log = logging.getLogger("alembic.runtime.migration")
 
 ROLE = "modeconn_tenant"
 _LIMITS = {
@@ -78,6 +83,9 @@ def _create_compute_spans() -> None:
 
 
 def downgrade() -> None:
+    narrow = sa.text(f"UPDATE api_keys SET revoked_at = now() WHERE revoked_at IS NULL AND NOT scopes @> {_SCOPES}")
+    revoked = op.get_bind().execute(narrow).rowcount
+    log.warning("revoked for good: %d keys with fewer than all scopes; forgotten: limits and compute", revoked)
     op.drop_table("compute_spans")
     op.drop_index("ix_jobs_held_back", "jobs")
     op.drop_column("jobs", "held_back_at")

@@ -41,7 +41,20 @@ def without_analyses(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[di
     }
 
 
-LOST_ON_THE_WAY_DOWN = {"0002": without_analyses}
+def without_limits(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """What is left when scopes, limits and compute are forgotten; what is stored is counted again, by uploads."""
+    limits = ("max_stored_bytes", "max_queued_jobs", "max_running_jobs", "max_compute_seconds")
+    stored = sum(row["bytes"] for row in rows["files"])
+    return rows | {
+        "tenants": [row | dict.fromkeys(limits) | {"stored_bytes": stored} for row in rows["tenants"]],
+        "api_keys": [row | {"scopes": ["read", "write", "keys"]} for row in rows["api_keys"]],
+        "files": [row | {"canonical_bytes": row["bytes"]} for row in rows["files"]],
+        "jobs": [row | {"held_back_at": None} for row in rows["jobs"]],
+        "compute_spans": [],
+    }
+
+
+LOST_ON_THE_WAY_DOWN = {"0002": without_analyses, "0004": without_limits}
 
 
 def test_there_is_one_head():
@@ -91,12 +104,24 @@ def test_each_step_down_and_up_again_loses_what_it_says_and_nothing_else(databas
         assert contents(engine) == expected, f"after the way down from {step.revision} and up again"
 
 
+def test_a_key_with_fewer_scopes_is_revoked_on_the_way_down_and_not_set_free(database_url, engine: Engine):
+    fill(engine)
+    with engine.begin() as connection:
+        connection.exec_driver_sql("UPDATE api_keys SET revoked_at = NULL")
+    engine.dispose()
+    config = alembic_config(database_url)
+    command.downgrade(config, "0003")
+    command.upgrade(config, "head")
+    assert contents(engine)["api_keys"][0]["revoked_at"] is not None
+
+
 def test_the_way_down_says_what_it_removes(database_url, engine: Engine, caplog):
     fill(engine)
     engine.dispose()
     command.downgrade(alembic_config(database_url), "0001")
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
-        "removed for good: 1 analyses with all that belongs to them, 1 curve points of second paths"
+        "revoked for good: 0 keys with fewer than all scopes; forgotten: limits and compute",
+        "removed for good: 1 analyses with all that belongs to them, 1 curve points of second paths",
     ]
 
 
