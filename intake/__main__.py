@@ -1,7 +1,11 @@
-"""The child process: `python -m intake TASK SOURCE_FD TARGET_FD PARENT_PID LIMITS`, one JSON line on stdout."""
+"""The child process: `python -m intake TASK SOURCE_FD TARGET_FD PARENT_PID LIMITS`, one JSON line on stdout.
+
+`python -m intake probe PARENT_PID LIMITS` tells what shuts it in on this machine, and reads nothing.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -9,19 +13,20 @@ import sys
 from typing import Any
 
 from intake import sandbox
-from intake.launcher import TASKS
+from intake.launcher import PROBE, TASKS
 from intake.limits import Limits
 from intake.problems import IntakeRefused, refusal, shown
 
 
 def main(arguments: list[str]) -> int:
     """Convert the open source into the open target; whatever happens, the answer is one line."""
-    task, source_fd, target_fd, parent, limits_json = arguments
+    task, *files, parent, limits_json = arguments
     limits = Limits.from_json(limits_json)
-    missing = sandbox.enter(limits, int(parent))
-    answers = _take_output()
+    answers, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    room = sandbox.enter_reader(limits, int(parent))
+    _silence(nowhere)
     try:
-        answer = {"facts": _convert(task, int(source_fd), int(target_fd), limits), "missing": missing}
+        answer = dataclasses.asdict(room) | ({} if task == PROBE else {"facts": _convert(task, *map(int, files), limits)})
     except IntakeRefused as refused:
         answer = _refused(refused)
     except MemoryError:
@@ -41,14 +46,11 @@ def main(arguments: list[str]) -> int:
 _TOO_MUCH = "Reading the file takes more than {}. Upload a smaller file, or one in another of the accepted formats."
 
 
-def _take_output() -> int:
-    """A private copy of stdout; from here on, what libraries print goes nowhere."""
-    answers = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _silence(nowhere: int) -> None:
+    """From here on, what libraries print goes nowhere; until here, the parent hears what goes wrong."""
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
-    return answers
 
 
 def _convert(task: str, source_fd: int, target_fd: int, limits: Limits) -> Any:
