@@ -31,6 +31,8 @@ from api.middleware import Observe
 from api.repair.endpoints import router as repair
 from api.repair.kind import REPAIR
 from api.selections.endpoints import router as selections
+from intake.launcher import probe
+from intake.limits import Limits
 from store.checked import CheckedFiles
 from store.database import make_engine, session_factory
 from store.settings import get_settings
@@ -93,6 +95,7 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
     life = asyncio.create_task(inspector.run())
     try:
         storage = LocalStorage(settings.storage_root)
+        sandbox = await anyio.to_thread.run_sync(probe, Limits())
         yield Parts(
             settings=settings,
             factory=session_factory(engine),
@@ -102,6 +105,7 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
             metrics=metrics,
             queue_room=QueueRoom(settings.max_queue_depth),
             intake_slots=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
+            sandbox=sandbox,
             stopping=asyncio.Event(),
         )
     finally:

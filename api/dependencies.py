@@ -13,6 +13,7 @@ from api.errors import ApiError
 from api.inspector import Inspector
 from api.jobs.room import QueueRoom
 from api.metrics import Metrics
+from intake.launcher import Sandbox
 from store import keys
 from store.checked import CheckedFiles
 from store.database import SessionFactory, transaction
@@ -32,6 +33,7 @@ class Parts:
     metrics: Metrics
     queue_room: QueueRoom
     intake_slots: CapacityLimiter  # conversions at the same time
+    sandbox: Sandbox  # what shuts the readers of uploads in on this machine
     stopping: Event  # set when the server is told to stop: open streams end
 
 

@@ -1,17 +1,20 @@
 """The child process: `python -m intake TASK SOURCE_FD TARGET_FD PARENT_PID LIMITS`, one JSON line on stdout.
 
-`python -m intake probe PARENT_PID LIMITS` tells what shuts it in on this machine, and reads nothing.
+`python -m intake probe PARENT_PID LIMITS` tells what shuts readers in on this machine, and reads nothing.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import errno
+import importlib
 import json
 import os
+import pkgutil
 import sys
 from typing import Any
 
+import intake
 from intake import sandbox
 from intake.launcher import PROBE, TASKS
 from intake.limits import Limits
@@ -22,11 +25,15 @@ def main(arguments: list[str]) -> int:
     """Convert the open source into the open target; whatever happens, the answer is one line."""
     task, *files, parent, limits_json = arguments
     limits = Limits.from_json(limits_json)
+    if task == PROBE:
+        _compile_all()
     answers, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
     room = sandbox.enter_reader(limits, int(parent))
     _silence(nowhere)
     try:
-        answer = dataclasses.asdict(room) | ({} if task == PROBE else {"facts": _convert(task, *map(int, files), limits)})
+        answer = dataclasses.asdict(room)
+        if task != PROBE:
+            answer["facts"] = _convert(task, int(files[0]), int(files[1]), limits)
     except IntakeRefused as refused:
         answer = _refused(refused)
     except MemoryError:
@@ -51,6 +58,19 @@ def _silence(nowhere: int) -> None:
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
+
+
+def _compile_all() -> None:
+    """Import once all that readers import, so that it lies compiled: who is shut in cannot write compiled code.
+
+    In a process of its own, because some libraries start threads, and a namespace is left with one thread only.
+    """
+    child = os.fork()
+    if child == 0:
+        for module in pkgutil.iter_modules(intake.__path__, "intake."):
+            importlib.import_module(module.name)
+        os._exit(0)
+    os.waitpid(child, 0)
 
 
 def _convert(task: str, source_fd: int, target_fd: int, limits: Limits) -> Any:

@@ -1,7 +1,7 @@
 """Takes rights away from a process for good: from the reader of untrusted bytes, and from the child that runs a job.
 
-What is here needs nothing but Linux: resource limits, no new privileges, no capabilities, namespaces, Landlock, a filter
-of system calls. What the kernel does not have is passed over and named, never missing in silence.
+What is here needs nothing but Linux: resource limits, no new privileges, no capabilities, namespaces, Landlock, a
+filter of system calls. What the kernel does not have is passed over and named, never missing in silence.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ class If:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Policy:
-    """Calls that are refused by their names (or, with `refused=False`, the only ones allowed), and calls whose arguments
+    """Calls that are refused by their names (with `refused=False`: the only ones allowed), and calls whose arguments
     decide: all of their conditions must hold."""
 
     named: frozenset[str]
@@ -149,8 +149,8 @@ def _step(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes
 
 
 _READING: Final = """
-read write readv writev pread64 pwrite64 lseek close dup dup2 dup3 fstat ftruncate fallocate fsync fdatasync fadvise64 poll ppoll
-select pselect6 stat lstat newfstatat statx access faccessat faccessat2 getdents64 getcwd readlink readlinkat statfs
+read write readv writev pread64 pwrite64 lseek close dup dup2 dup3 fstat ftruncate fallocate fsync fdatasync fadvise64 poll
+ppoll select pselect6 stat lstat newfstatat statx access faccessat faccessat2 getdents64 getcwd readlink readlinkat statfs
 fstatfs mmap mprotect munmap mremap madvise brk mincore futex set_robust_list rseq membarrier sched_yield
 sched_getaffinity getcpu rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall exit exit_group
 clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage sysinfo uname getrlimit getrandom
