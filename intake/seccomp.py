@@ -149,12 +149,12 @@ def _step(code: int, operand: int, if_true: int = 0, if_false: int = 0) -> bytes
 
 
 _READING: Final = """
-read write readv writev pread64 pwrite64 lseek close dup dup2 dup3 fstat ftruncate fallocate fsync fdatasync fadvise64 poll
-ppoll select pselect6 stat lstat newfstatat statx access faccessat faccessat2 getdents64 getcwd readlink readlinkat statfs
-fstatfs mmap mprotect munmap mremap madvise brk mincore futex set_robust_list rseq membarrier sched_yield
-sched_getaffinity getcpu rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall exit exit_group
-clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage sysinfo uname getrlimit getrandom
-getpid gettid getppid getuid geteuid getgid getegid
+read write readv writev pread64 pwrite64 lseek close dup dup2 dup3 fstat ftruncate fallocate fsync fdatasync
+fadvise64 poll ppoll select pselect6 stat lstat newfstatat statx access faccessat faccessat2 getdents64 getcwd
+readlink readlinkat statfs fstatfs mmap mprotect munmap mremap madvise brk mincore futex set_robust_list rseq
+membarrier sched_yield sched_getaffinity getcpu rt_sigaction rt_sigprocmask rt_sigreturn sigaltstack restart_syscall
+exit exit_group clock_gettime clock_getres clock_nanosleep nanosleep gettimeofday time times getrusage sysinfo uname
+getrlimit getrandom getpid gettid getppid getuid geteuid getgid getegid
 """
 
 _NOT_COMPUTING: Final = """
