@@ -65,6 +65,7 @@ class Settings(DatabaseSettings):
     max_queue_depth: PositiveInt = 100_000  # of all together
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None
+    job_memory_bytes: PositiveInt | None = None  # of a job's child; None: three quarters of the worker's memory
 
     @model_validator(mode="after")
     def _lease_outlives_two_lost_heartbeats(self) -> Self:
