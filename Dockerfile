@@ -29,4 +29,4 @@ USER 10001:10001
 WORKDIR /var/lib/modeconn
 VOLUME /var/lib/modeconn
 EXPOSE 8000
-CMD ["uvicorn", "api.app:app", "--host", "0.0.0.0", "--port", "8000", "--timeout-graceful-shutdown", "5"]
+CMD ["uvicorn", "api.app:app", "--host", "0.0.0.0", "--port", "8000", "--http", "h11", "--timeout-graceful-shutdown", "5"]

@@ -45,7 +45,7 @@ test-slow: install  ## the long battery: queries on a million job rows
 	$(BIN)/python -m pytest -m slow --timeout 3600
 
 chaos: install  ## every fault in its long form (tests/scale.py): hours
-	$(BIN)/python -m pytest -m chaos --timeout 7200
+	$(BIN)/python -m pytest -m chaos --timeout 7200 -rP
 
 lint: install  ## style, types and the import law
 	$(BIN)/ruff check .

@@ -28,6 +28,8 @@ from api.keys.endpoints import router as keys
 from api.logs import configure_logs, log
 from api.metrics import Metrics
 from api.middleware import Observe
+from api.quota.endpoints import router as quota
+from api.rates import Rates
 from api.repair.endpoints import router as repair
 from api.repair.kind import REPAIR
 from api.selections.endpoints import router as selections
@@ -49,6 +51,7 @@ _TAGS = [
     {"name": "results", "description": "What a finished job made."},
     {"name": "selections", "description": "Another point of a finished job's path."},
     {"name": "keys", "description": "The keys of your own tenant."},
+    {"name": "quota", "description": "What your own tenant may use, and what it uses."},
     {"name": "problems", "description": "What the problem types mean."},
     {"name": "operation", "description": "For whoever runs the service."},
 ]
@@ -77,7 +80,7 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
     )
     every_kind = [routes(kind) for kind in (REPAIR, ANALYSIS) for routes in (job_routes, event_routes, result_routes)]
-    for router in (files, repair, analysis, *every_kind, selections, models, keys, explain, health):
+    for router in (files, repair, analysis, *every_kind, selections, models, keys, quota, explain, health):
         app.include_router(router)
     app.add_middleware(Observe, metrics=metrics)
     mapper.install(app)
@@ -103,6 +106,7 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
             checked=CheckedFiles(storage),
             inspector=inspector,
             metrics=metrics,
+            rates=Rates(settings),
             queue_room=QueueRoom(settings.max_queue_depth),
             intake_slots=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
             sandbox=sandbox,

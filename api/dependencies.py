@@ -2,17 +2,19 @@
 
 from asyncio import Event
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from anyio import CapacityLimiter
 from fastapi import Depends, Header, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
 from api.errors import ApiError
 from api.inspector import Inspector
 from api.jobs.room import QueueRoom
 from api.metrics import Metrics
+from api.rates import Rates
 from intake.launcher import Sandbox
 from store import keys
 from store.checked import CheckedFiles
@@ -32,6 +34,7 @@ class Parts:
     inspector: Inspector
     metrics: Metrics
     queue_room: QueueRoom
+    rates: Rates
     intake_slots: CapacityLimiter  # conversions at the same time
     sandbox: Sandbox  # what shuts the readers of uploads in on this machine
     stopping: Event  # set when the server is told to stop: open streams end
@@ -43,6 +46,8 @@ class Caller:
 
     tenant_id: UUID
     key_id: str
+    scopes: tuple[str, ...]
+    expires_at: datetime | None
 
 
 def parts_of(request: Request) -> Parts:
@@ -56,25 +61,38 @@ _bearer = HTTPBearer(auto_error=False, bearerFormat="mcr_<id>_<secret>", descrip
 
 def authenticate(
     request: Request,
+    needed: SecurityScopes,
     parts: Annotated[Parts, Depends(parts_of)],
     credentials: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)],
 ) -> Caller:
-    """The caller behind the Bearer key. Raises ApiError `key-missing` or `key-not-valid`."""
+    """The caller behind the Bearer key.
+
+    Raises ApiError `key-missing`, `key-not-valid`, `key-scope-missing`, `too-many-requests`.
+    """
     challenge = {"WWW-Authenticate": "Bearer"}
     if credentials is None:
         raise ApiError("key-missing", "Send your key as `Authorization: Bearer mcr_...`.", headers=challenge)
     with transaction(parts.factory) as session:
         key = keys.authenticate(session, credentials.credentials)
-        caller = Caller(key.tenant_id, key.id) if key else None
+        caller = Caller(key.tenant_id, key.id, tuple(key.scopes), key.expires_at) if key else None
     if caller is None:
+        parts.rates.count_failure(request.client.host if request.client else "unknown")
         challenge["WWW-Authenticate"] = 'Bearer error="invalid_token"'
         raise ApiError("key-not-valid", "The key is unknown, expired or revoked.", headers=challenge)
     request.state.key_id = caller.key_id  # for the log line
+    request.state.rate_headers = parts.rates.count_request(caller.key_id)
+    if lacking := [scope for scope in needed.scopes if scope not in caller.scopes]:
+        challenge["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{needed.scope_str}"'
+        detail = f"The route needs the scope `{lacking[0]}`; the key has {', '.join(caller.scopes) or 'none'}."
+        extra = {"needed": lacking[0], "scopes": caller.scopes}
+        raise ApiError("key-scope-missing", detail, headers=challenge, **extra)
     return caller
 
 
 PartsDep = Annotated[Parts, Depends(parts_of)]
-CallerDep = Annotated[Caller, Depends(authenticate)]
+ReaderDep = Annotated[Caller, Security(authenticate, scopes=["read"])]
+WriterDep = Annotated[Caller, Security(authenticate, scopes=["write"])]
+KeyKeeperDep = Annotated[Caller, Security(authenticate, scopes=["keys"])]
 IdempotencyKey = Annotated[
     str | None,
     Header(

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.responses import JSONResponse
 
 from store import idempotency
-from store.database import SessionFactory, transaction
+from store.database import SessionFactory, tenant_transaction
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def once(factory: SessionFactory, post: Post, work: Callable[[Session], Answer])
     A refusal (any exception from `work`) rolls everything back, so the key stays free for a corrected request.
     Raises store.errors.IdempotencyConflict and IdempotencyMismatch.
     """
-    with transaction(factory) as session:
+    with tenant_transaction(factory, post.tenant_id) as session:
         if post.key is None:
             return work(session)
         begun = _begin(session, post, post.key)
@@ -88,6 +88,6 @@ def stored_answer(factory: SessionFactory, post: Post) -> Answer | None:
     """The stored answer, if there is one: asked before work that is too long for a transaction."""
     if post.key is None:
         return None
-    with transaction(factory) as session:
+    with tenant_transaction(factory, post.tenant_id) as session:
         begun = _begin(session, post, post.key)
     return _replayed(begun) if isinstance(begun, idempotency.Replay) else None

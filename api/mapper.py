@@ -5,7 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from sqlalchemy.exc import DataError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -16,8 +16,10 @@ from api.logs import log
 from api.problems import CATALOGUE
 from intake.launcher import IntakeRefused
 from store import errors
+from store.database import DATABASE_AWAY
 
 RETRY_AFTER_SECONDS = 2
+COMPUTE_RETRY_AFTER_SECONDS = 600  # what was computed a day ago stops counting bit by bit
 _SLUG_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 
 
@@ -91,6 +93,13 @@ def _store_error(request: Request, error: Exception) -> Response:
         case errors.QueueFull(limit=limit):
             detail = f"{limit} of yours are queued, which is the limit."
             found = ApiError("too-many-queued-jobs", detail, headers={"Retry-After": "30"}, limit=limit)
+        case errors.StorageQuotaExceeded(limit=limit, stored=stored):
+            detail = f"{stored} of your {limit} bytes are taken; the file is not kept."
+            found = ApiError("storage-quota-exceeded", detail, limit_bytes=limit, stored_bytes=stored)
+        case errors.ComputeUsedUp(limit=limit):
+            detail = f"Your jobs have computed for {limit} seconds or more in the last 24 hours, which is the limit."
+            after = {"Retry-After": str(COMPUTE_RETRY_AFTER_SECONDS)}
+            found = ApiError("compute-quota-exceeded", detail, headers=after, limit_seconds=limit)
         case errors.NoSuchFile(role=role, file_id=file_id):
             found = ApiError("file-not-found", f"The `{role}` file is gone.", id=str(file_id), pointer=f"#/{role}")
         case errors.FileInUse(job_id=job_id, kind=kind):
@@ -133,5 +142,5 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.StoreError, _store_error)
     app.add_exception_handler(ClientDisconnect, _client_left)
     app.add_exception_handler(DataError, _not_storable)
-    for error in (OperationalError, InterfaceError, PoolTimeout):
+    for error in (*DATABASE_AWAY, PoolTimeout):
         app.add_exception_handler(error, _database_down)

@@ -130,7 +130,7 @@ class Exchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
-            for name, value in _SAFE_HEADERS.items():
+            for name, value in {**_SAFE_HEADERS, **self.scope["state"].get("rate_headers", {})}.items():
                 headers.setdefault(name, value)
             if self._has_body and not self.guard.complete:
                 # Else the server would read the rest of a refused upload, gigabytes of it, before the next request.

@@ -8,7 +8,15 @@ from fastapi.openapi.utils import get_openapi
 
 from api.problems import CATALOGUE, type_uri
 
-_ALWAYS = ("key-missing", "key-not-valid", "invalid-request", "database-unavailable", "internal-error")
+_ALWAYS = (
+    "key-missing",
+    "key-not-valid",
+    "key-scope-missing",
+    "too-many-requests",
+    "invalid-request",
+    "database-unavailable",
+    "internal-error",
+)
 _OPEN = ("invalid-request", "internal-error")
 
 PROBLEM_SCHEMA: dict[str, Any] = {

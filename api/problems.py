@@ -96,6 +96,40 @@ _ACCESS = {
         "Use another key, or ask whoever runs the service for a new one.",
     ),
     "key-not-found": _kind(404, "There is no such key", "No key of yours has this id.", "`GET /keys` lists your keys."),
+    "key-scope-missing": _kind(
+        403,
+        "The key may not do this",
+        "The key lacks the scope that this route needs: `read` looks, `write` uploads, deletes files, and posts and "
+        "stops jobs, `keys` manages keys.",
+        "Use a key whose `scopes` include `needed`.",
+    ),
+    "key-exceeds-yours": _kind(
+        403,
+        "A key cannot give more than it has",
+        "The new key would have scopes that yours lacks, or outlive yours.",
+        "Ask for scopes among `scopes` and an end no later than `expires_at`, or use a stronger key.",
+    ),
+    "too-many-requests": _kind(
+        429,
+        "Too many requests",
+        "More requests came in a minute than this service takes from one key, or, without a valid key, from one "
+        "address.",
+        "Send the request again after `Retry-After` seconds. To wait for a job, follow its events.",
+    ),
+    "storage-quota-exceeded": _kind(
+        403,
+        "Your storage is full",
+        "Your files take all the bytes that your tenant may store. Waiting does not help, so this is no 429; the "
+        "service has room, so it is no 507.",
+        "Delete files that you no longer need (`DELETE /files/{id}`), or ask whoever runs the service for more. "
+        "`GET /quota` shows what is used.",
+    ),
+    "compute-quota-exceeded": _kind(
+        429,
+        "Your jobs have computed enough for now",
+        "The jobs of your tenant have used up the seconds of compute that it has in 24 hours.",
+        "Wait: what was computed 24 hours ago stops counting. `GET /quota` shows what is used.",
+    ),
     "too-many-queued-jobs": _kind(
         429,
         "Too many jobs are waiting",

@@ -2,7 +2,7 @@
 
 import typer
 
-from client.command import analyse, jobs, keys, repair, serve
+from client.command import analyse, backup, jobs, keys, repair, serve
 
 app = typer.Typer(
     name="modeconn",
@@ -17,6 +17,8 @@ app.command()(analyse.analyse)
 app.command()(jobs.jobs)
 app.command()(jobs.show)
 app.command()(jobs.cancel)
+app.command()(backup.backup)
+app.command()(backup.restore)
 app.add_typer(keys.app, name="keys")
 
 

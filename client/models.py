@@ -301,11 +301,28 @@ class AnalysisPoint(Answer):
     eigenvalue_converged: float | None = None
 
 
+class Share(Answer):
+    """What is used of something, and how much may be."""
+
+    used: float
+    limit: float
+
+
+class Quota(Answer):
+    """What the tenant uses and may use; `compute_seconds` are those of the last 24 hours."""
+
+    stored_bytes: Share
+    queued_jobs: Share
+    running_jobs: Share
+    compute_seconds: Share
+
+
 class ApiKey(Answer):
     """An access key; `key` is the secret itself, shown once, when it is made."""
 
     id: str
     label: str | None = None
+    scopes: tuple[str, ...] = ()
     key: str | None = None
     created_at: datetime | None = None
     expires_at: datetime | None = None

@@ -7,7 +7,8 @@ repair.wait()
 repair.download(Path("repaired.safetensors"))
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
 
@@ -22,6 +23,7 @@ from client.models import (
     ApiKey,
     Job,
     Preflight,
+    Quota,
     RepairSettings,
     StoredFile,
 )
@@ -209,10 +211,26 @@ class Client:
         """The keys of this key's own tenant."""
         return [ApiKey.model_validate(row) for row in self.transport.request("GET", "/keys").json()["items"]]
 
-    def create_key(self, label: str) -> ApiKey:
-        """A new key; its `key` member is shown this once."""
-        return ApiKey.model_validate(self.transport.request("POST", "/keys", json={"label": label}).json())
+    def create_key(
+        self, label: str, *, scopes: Collection[str] | None = None, expires_at: datetime | None = None
+    ) -> ApiKey:
+        """A new key; its `key` member is shown this once. None: the scopes and the end of this client's own key."""
+        body = {
+            "label": label,
+            "scopes": None if scopes is None else sorted(scopes),
+            "expires_at": None if expires_at is None else expires_at.isoformat(),
+        }
+        return ApiKey.model_validate(self._post("/keys", body))
+
+    def rotate_key(self, key_id: str, *, overlap: timedelta = timedelta(days=1)) -> ApiKey:
+        """A new key in place of another, which works for `overlap` from now; `key` is shown this once."""
+        body = {"overlap_seconds": round(overlap.total_seconds())}
+        return ApiKey.model_validate(self._post(f"/keys/{key_id}/rotate", body))
 
     def revoke_key(self, key_id: str) -> None:
         """Ends a key at once."""
         self.transport.request("DELETE", f"/keys/{key_id}")
+
+    def quota(self) -> Quota:
+        """What this key's tenant uses of what it may."""
+        return Quota.model_validate(self.transport.request("GET", "/quota").json())

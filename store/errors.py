@@ -24,6 +24,23 @@ class QueueFull(StoreError):
         self.limit = limit
 
 
+class StorageQuotaExceeded(StoreError):
+    """The tenant may not store so many bytes. Both figures in bytes."""
+
+    def __init__(self, *, limit: int, stored: int) -> None:
+        super().__init__(f"{stored} of {limit} bytes are stored, and there is no room for more")
+        self.limit = limit
+        self.stored = stored
+
+
+class ComputeUsedUp(StoreError):
+    """The tenant's jobs have computed for as long as they may in 24 hours; `limit` in seconds."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"the jobs of this tenant have computed for {limit} seconds in 24 hours, which is its limit")
+        self.limit = limit
+
+
 class NoSuchFile(StoreError):
     """A file that a job names is unknown to the tenant, of another kind, deleted or expired."""
 
@@ -77,3 +94,7 @@ class StorageMissing(StoreError):
 
 class StorageCorrupt(StoreError):
     """The bytes under this name are not the ones that were stored."""
+
+
+class BackupRefused(StoreError):
+    """A backup that cannot be made or restored as asked; the message says why and, where there is one, the way out."""

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from store.database import flush_and_read
 from store.errors import FileInUse
+from store.quotas import NO_LIMITS, Limits, add_stored, lock_tenant
 from store.tables import IS_ACTIVE, File, Job
 
 BATCH = 500
@@ -27,9 +28,15 @@ def create_file(
     canonical_path: str,
     canonical_sha256: str,
     facts: dict[str, Any],
+    canonical_bytes: int,
     retention: timedelta,
+    limits: Limits = NO_LIMITS,
 ) -> File:
-    """Record an upload whose canonical form is stored at `canonical_path`; `bytes` and `sha256` are the upload's."""
+    """Record an upload whose canonical form is stored at `canonical_path`; `bytes` and `sha256` are the upload's.
+
+    `limits` hold for a tenant that has none of its own. Raises StorageQuotaExceeded.
+    """
+    add_stored(session, tenant_id=tenant_id, count=canonical_bytes, default=limits)
     file = File(
         id=file_id,
         tenant_id=tenant_id,
@@ -39,6 +46,7 @@ def create_file(
         sha256=sha256,
         canonical_path=canonical_path,
         canonical_sha256=canonical_sha256,
+        canonical_bytes=canonical_bytes,
         facts=facts,
         expires_at=func.now() + retention,
     )
@@ -104,10 +112,12 @@ def purgeable(session: Session, *, limit: int = BATCH) -> Sequence[File]:
 
 
 def mark_purged(session: Session, *, file_id: UUID) -> None:
-    """The bytes of a deleted file are gone."""
-    session.execute(
-        update(File)
-        .where(File.id == file_id, File.deleted_at.is_not(None))
-        .values(canonical_path=None)
-        .execution_options(synchronize_session=False)
-    )
+    """The bytes of a deleted file are gone, and its tenant has room for others."""
+    stored = (File.id == file_id) & File.deleted_at.is_not(None) & File.canonical_path.is_not(None)
+    tenant_id = session.scalar(select(File.tenant_id).where(stored))
+    if tenant_id is None:
+        return
+    tenant = lock_tenant(session, tenant_id)  # before the file's row, as everywhere
+    purged = update(File).where(stored).values(canonical_path=None).returning(File.canonical_bytes)
+    tenant.stored_bytes -= session.scalar(purged.execution_options(synchronize_session=False)) or 0
+    session.flush()

@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, func, literal_column, select, tuple_
 from sqlalchemy.orm import Session
 
 from store.errors import BadCursor
-from store.tables import IS_QUEUED, AnalysisPoint, Artifact, CurvePoint, Job, JobEvent, JobLabel
+from store.tables import AnalysisPoint, Artifact, CurvePoint, Job, JobEvent, JobLabel
 
 MOST_COUNTED = 10_000
+_END_OF_TIME: ColumnElement[datetime] = literal_column("'infinity'::timestamptz")
+_LAST_ID = UUID(int=2**128 - 1)
 
 
 def visible(tenant_id: UUID, kind: str | None = None) -> ColumnElement[bool]:
@@ -87,15 +89,12 @@ def queue_position(session: Session, *, tenant_id: UUID, job_id: UUID) -> int | 
     job = get_job(session, tenant_id=tenant_id, job_id=job_id)
     if job is None or job.state != "queued":
         return None
-    ahead = tuple_(Job.created_at, Job.id) < tuple_(job.created_at, job.id)
-    counted = select(Job.id).where(IS_QUEUED, ahead).order_by(Job.created_at, Job.id).limit(MOST_COUNTED).subquery()
-    return session.scalar(select(func.count()).select_from(counted)) or 0
+    return session.scalar(select(func.queued_before(job.created_at, job.id, MOST_COUNTED))) or 0
 
 
 def queue_depth(session: Session, *, at_most: int) -> int:
     """How many jobs of all tenants are queued; what is more than `at_most` is not counted."""
-    counted = select(Job.id).where(IS_QUEUED).limit(at_most).subquery()
-    return session.scalar(select(func.count()).select_from(counted)) or 0
+    return session.scalar(select(func.queued_before(_END_OF_TIME, _LAST_ID, at_most))) or 0
 
 
 def events_after(session: Session, *, tenant_id: UUID, job_id: UUID, after_id: int, limit: int) -> Sequence[JobEvent]:

@@ -12,7 +12,8 @@ from store.database import flush_and_read
 from store.errors import NoSuchFile, NotRetryable, QueueFull
 from store.job_reads import visible
 from store.job_transitions import add_event, end_cancelled
-from store.tables import ENDED_STATES, IS_QUEUED, File, Job, JobLabel, Tenant
+from store.quotas import lock_tenant
+from store.tables import ENDED_STATES, IS_QUEUED, File, Job, JobLabel
 
 # kind of job -> what its request calls each of its files; the columns' names less "_file_id"
 ROLES = {
@@ -42,7 +43,8 @@ def create_job(
     """Queue a job. `deadline` counts from now; results are kept for `retention` after the end.
 
     The files it names are kept at least as long as the job and its results.
-    Raises QueueFull when the tenant has `max_queued` jobs queued; NoSuchFile for a file that cannot be used.
+    Raises QueueFull when the tenant has `max_queued` jobs queued (or as many as its own limit says);
+    NoSuchFile for a file that cannot be used.
     """
     _leave_room(session, tenant_id, max_queued)
     files = {
@@ -80,7 +82,8 @@ def create_job(
 
 def _leave_room(session: Session, tenant_id: UUID, max_queued: int) -> None:
     """Raise QueueFull if the tenant may queue no more. Its creations go one by one, so the limit is exact."""
-    session.execute(select(Tenant.id).where(Tenant.id == tenant_id).with_for_update(key_share=True))
+    own_limit = lock_tenant(session, tenant_id).max_queued_jobs
+    max_queued = max_queued if own_limit is None else own_limit
     queued = select(Job.id).where(Job.tenant_id == tenant_id, IS_QUEUED).limit(max_queued)
     if len(session.scalars(queued).all()) >= max_queued:
         raise QueueFull(max_queued)

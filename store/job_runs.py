@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from store.errors import StaleFence
 from store.job_sweep import settle_one
 from store.job_transitions import Problem, add_event, attempts_exhausted, end, end_cancelled
+from store.quotas import NO_LIMITS, Limits, begin_span, end_span, may_start, prolong_span
 from store.tables import IS_HELD, IS_LATE, IS_LOST, IS_QUEUED, AnalysisPoint, Artifact, CurvePoint, Job
 
 
@@ -35,13 +36,23 @@ class NewArtifact:
     media_type: str
 
 
-def claim(session: Session, *, job_id: UUID, worker: str, lease_seconds: float, max_attempts: int) -> Job | None:
+def claim(
+    session: Session,
+    *,
+    job_id: UUID,
+    worker: str,
+    lease_seconds: float,
+    max_attempts: int,
+    limits: Limits = NO_LIMITS,
+) -> Job | None:
     """Take a job that is queued, or whose holder's lease has run out, in one conditional UPDATE.
 
     The attempt is counted before the work starts, so one that kills its worker counts too.
-    None: nothing to do (held by another, ended, or settled right here: cancelled, out of time, out of attempts).
+    `limits` hold for a tenant that has none of its own.
+    None: nothing to do (held by another, ended, or settled right here: cancelled, out of time, out of attempts), or
+    the tenant's limits hold it back: it stays queued.
     """
-    job = session.scalar(
+    job = may_start(session, job_id=job_id, default=limits) and session.scalar(
         update(Job)
         .where(
             Job.id == job_id,
@@ -55,15 +66,17 @@ def claim(session: Session, *, job_id: UUID, worker: str, lease_seconds: float, 
             attempt=Job.attempt + 1,
             worker=worker,
             lease_until=func.clock_timestamp() + timedelta(seconds=lease_seconds),
+            held_back_at=None,
             started_at=func.coalesce(Job.started_at, func.clock_timestamp()),
         )
         .returning(Job)
         .execution_options(synchronize_session=False, populate_existing=True)
     )
-    if job is None:
+    if not job:
         settle_one(session, job_id=job_id, max_attempts=max_attempts)
         return None
     add_event(session, job.id, "state", {"state": "running", "attempt": job.attempt})
+    begin_span(session, job)
     session.flush()
     return job
 
@@ -79,6 +92,7 @@ def renew(session: Session, *, job_id: UUID, attempt: int, lease_seconds: float)
     ).one_or_none()
     if row is None:
         raise StaleFence(job_id, attempt)
+    prolong_span(session, job_id, attempt, timedelta(seconds=lease_seconds))
     return Renewal(cancel_requested=row[0], deadline_passed=row[1])
 
 
@@ -200,25 +214,29 @@ def release(session: Session, *, job_id: UUID, attempt: int) -> Job:
     return job
 
 
-def lose_attempt(session: Session, *, job_id: UUID, attempt: int, reason: str, max_attempts: int) -> Job:
+def lose_attempt(
+    session: Session, *, job_id: UUID, attempt: int, reason: str, last_lines: Sequence[str] = (), max_attempts: int
+) -> Job:
     """Give the job back because the attempt died (out of memory, crash, hang): queued at once, and the attempt counts.
 
-    `reason` is a sentence for the user: a `warning` event, and part of the problem if this was the last attempt.
+    `reason` is a sentence for the user, `last_lines` what the attempt printed last: a `warning` event, and part of the
+    problem if this was the last attempt.
     A job that is being cancelled ends as cancelled. Raises StaleFence.
     """
     job = _held(session, job_id, attempt)
     if job.state == "cancelling":
         end_cancelled(session, job)
         return job
-    add_event(session, job_id, "warning", {"attempt": attempt, "reason": reason})
+    add_event(session, job_id, "warning", {"attempt": attempt, "reason": reason, "last_lines": list(last_lines)})
     if job.attempt - job.releases >= max_attempts:
-        end(session, job, "failed", result=None, problem=attempts_exhausted(job, reason))
+        end(session, job, "failed", result=None, problem=attempts_exhausted(job, reason, last_lines))
     else:
         _requeue(session, job)
     return job
 
 
 def _requeue(session: Session, job: Job) -> None:
+    end_span(session, job)
     job.state = "queued"
     job.worker = None
     job.lease_until = None

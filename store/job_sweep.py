@@ -11,17 +11,21 @@ from store.job_transitions import attempts_exhausted, deadline_exceeded, end, en
 from store.tables import IS_LATE, IS_LOST, IS_QUEUED, Job
 
 BATCH = 500
+HELD_BACK = timedelta(minutes=1)
 
 
 def due_jobs(session: Session, *, older_than_seconds: float, limit: int = BATCH) -> list[UUID]:
     """Jobs that no worker may know of: queued ones not sent in the last `older_than_seconds`, and lost ones.
 
+    One that its tenant's limits held back is left alone for a minute.
     A message may be sent twice: `claim` lets one through.
     """
+    try_again = func.statement_timestamp() - HELD_BACK
+    waits = IS_QUEUED & (Job.held_back_at.is_(None) | (Job.held_back_at < try_again))
     stale = func.statement_timestamp() - timedelta(seconds=older_than_seconds)
     lost = select(Job.id).where(IS_LOST).order_by(Job.lease_until).limit(limit)
-    unsent = select(Job.id).where(IS_QUEUED, Job.enqueued_at.is_(None)).order_by(Job.created_at, Job.id).limit(limit)
-    sent_long_ago = select(Job.id).where(IS_QUEUED, Job.enqueued_at < stale).order_by(Job.enqueued_at).limit(limit)
+    unsent = select(Job.id).where(waits, Job.enqueued_at.is_(None)).order_by(Job.created_at, Job.id).limit(limit)
+    sent_long_ago = select(Job.id).where(waits, Job.enqueued_at < stale).order_by(Job.enqueued_at).limit(limit)
     due = [job_id for query in (lost, unsent, sent_long_ago) for job_id in session.scalars(query)]
     return due[:limit]
 

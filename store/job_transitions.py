@@ -8,6 +8,7 @@ queued -> running -> succeeded | failed
    +---------------> cancelled | failed
 """
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
@@ -15,6 +16,7 @@ from sqlalchemy import func
 from sqlalchemy.orm import Session
 
 from store.database import flush_and_read
+from store.quotas import end_span
 from store.tables import Job, JobEvent
 
 Problem = dict[str, Any]  # RFC 9457 members: type, title, detail, ...
@@ -33,6 +35,7 @@ def end(session: Session, job: Job, state: str, *, result: dict[str, Any] | None
     job.lease_until = None
     job.finished_at = func.clock_timestamp()
     job.expires_at = func.clock_timestamp() + job.retention
+    end_span(session, job)
     data: dict[str, Any] = {"state": state, "attempt": job.attempt}
     if problem is not None:
         data["problem"] = problem
@@ -45,8 +48,8 @@ def end_cancelled(session: Session, job: Job) -> None:
     end(session, job, "cancelled", result=None, problem=None)
 
 
-def attempts_exhausted(job: Job, reason: str = "The worker vanished.") -> Problem:
-    """Why a job is not tried once more; `reason` is how the last attempt ended."""
+def attempts_exhausted(job: Job, reason: str = "The worker vanished.", last_lines: Sequence[str] = ()) -> Problem:
+    """Why a job is not tried once more; `reason` is how the last attempt ended, `last_lines` what it printed last."""
     counted = job.attempt - job.releases
     return {
         "type": "/problems/attempts-exhausted",
@@ -55,6 +58,7 @@ def attempts_exhausted(job: Job, reason: str = "The worker vanished.") -> Proble
         "Most often the job needs more memory than the worker has: use fewer or "
         "smaller images or a smaller model, or ask the operator; then retry the job.",
         "attempts": counted,
+        "last_lines": list(last_lines),
     }
 
 

@@ -4,20 +4,20 @@ import hashlib
 import os
 import secrets
 import string
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
 
 import typer
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from store.database import make_engine, session_factory, transaction
 from store.settings import DatabaseSettings
-from store.tables import ApiKey, Tenant
+from store.tables import SCOPES, ApiKey, Tenant
 
 PREFIX = "mcr"
 ID_CHARACTERS = 12
@@ -35,13 +35,25 @@ def ensure_tenant(session: Session, *, name: str) -> UUID:
 
 
 def create_key(
-    session: Session, *, tenant_id: UUID, label: str, expires_at: datetime | None = None
+    session: Session,
+    *,
+    tenant_id: UUID,
+    label: str,
+    scopes: Collection[str] = SCOPES,
+    expires_at: datetime | None = None,
 ) -> tuple[ApiKey, str]:
     """A new key and its plaintext, which cannot be had again."""
     alphabet = string.ascii_lowercase + string.digits
     key_id = "".join(secrets.choice(alphabet) for _ in range(ID_CHARACTERS))
     secret = secrets.token_urlsafe(32)
-    key = ApiKey(id=key_id, tenant_id=tenant_id, secret_sha256=_sha256(secret), label=label, expires_at=expires_at)
+    key = ApiKey(
+        id=key_id,
+        tenant_id=tenant_id,
+        secret_sha256=_sha256(secret),
+        label=label,
+        scopes=[scope for scope in SCOPES if scope in scopes],
+        expires_at=expires_at,
+    )
     session.add(key)
     session.flush()
     return key, f"{PREFIX}_{key_id}_{secret}"
@@ -53,13 +65,7 @@ def authenticate(session: Session, plaintext: str) -> ApiKey | None:
     key_id, _, secret = rest.partition("_")
     if prefix != PREFIX or len(key_id) != ID_CHARACTERS or not key_id.isascii() or not key_id.isalnum() or not secret:
         return None
-    key = session.scalar(
-        select(ApiKey).where(
-            ApiKey.id == key_id,
-            ApiKey.revoked_at.is_(None),
-            or_(ApiKey.expires_at.is_(None), ApiKey.expires_at > func.now()),
-        )
-    )
+    key = session.scalar(select(ApiKey).where(ApiKey.id == key_id, _is_live()))
     if key is None or not secrets.compare_digest(key.secret_sha256, _sha256(secret)):
         return None
     unnoted = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - USE_RESOLUTION)
@@ -70,6 +76,23 @@ def authenticate(session: Session, plaintext: str) -> ApiKey | None:
         .execution_options(synchronize_session=False)
     )
     return key
+
+
+def find_live(session: Session, *, tenant_id: UUID, key_id: str) -> ApiKey | None:
+    """The tenant's key, unless it is expired or revoked; its row is locked until the transaction ends."""
+    return session.scalar(
+        select(ApiKey).where(ApiKey.tenant_id == tenant_id, ApiKey.id == key_id, _is_live()).with_for_update()
+    )
+
+
+def rotate(session: Session, old: ApiKey, *, overlap: timedelta, expires_at: datetime | None) -> tuple[ApiKey, str]:
+    """A new key with the label and scopes of `old`, which expires after `overlap` (or before, if it was to)."""
+    old.expires_at = func.least(ApiKey.expires_at, func.now() + overlap)  # LEAST ignores NULL
+    return create_key(session, tenant_id=old.tenant_id, label=old.label, scopes=old.scopes, expires_at=expires_at)
+
+
+def _is_live() -> ColumnElement[bool]:
+    return ApiKey.revoked_at.is_(None) & (ApiKey.expires_at.is_(None) | (ApiKey.expires_at > func.now()))
 
 
 def revoke(session: Session, *, tenant_id: UUID, key_id: str) -> bool:

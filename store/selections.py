@@ -15,6 +15,7 @@ from store.errors import NotSelectable, QueueFull, StaleFence
 from store.job_reads import get_job, visible
 from store.job_runs import NewArtifact
 from store.job_transitions import Problem
+from store.quotas import lock_tenant
 from store.tables import Artifact, Job, Selection
 
 BATCH = 500
@@ -34,6 +35,8 @@ def create(session: Session, *, tenant_id: UUID, job_id: UUID, t: float, max_que
     present = session.scalar(same_t)
     if present is not None:
         return present
+    own_limit = lock_tenant(session, tenant_id).max_queued_jobs
+    max_queued = max_queued if own_limit is None else own_limit
     queued = select(Selection.id).join(Job).where(Job.tenant_id == tenant_id, Selection.state == "queued")
     if len(session.scalars(queued.limit(max_queued)).all()) >= max_queued:
         raise QueueFull(max_queued)

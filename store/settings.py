@@ -43,14 +43,24 @@ class DatabaseSettings(BaseSettings):
     database_url: Annotated[str, AfterValidator(_psycopg_url)] = Field(validation_alias="DATABASE_URL", repr=False)
 
 
-class Settings(DatabaseSettings):
+class StoreSettings(DatabaseSettings):
+    """Where the rows and the stored files are: what backup and restore need."""
+
+    storage_url: Annotated[str, AfterValidator(_storage_url)] = Field(validation_alias="STORAGE_URL")
+
+    @property
+    def storage_root(self) -> Path:
+        """Folder that STORAGE_URL names."""
+        return Path(unquote(urlsplit(self.storage_url).path))
+
+
+class Settings(StoreSettings):
     """Everything the API and the worker are told from outside. Sizes in bytes, times in seconds.
 
     Raises pydantic.ValidationError with one sentence for each wrong variable.
     """
 
     redis_url: Annotated[str, AfterValidator(_redis_url)] = Field(validation_alias="REDIS_URL", repr=False)
-    storage_url: Annotated[str, AfterValidator(_storage_url)] = Field(validation_alias="STORAGE_URL")
 
     lease_seconds: PositiveFloat = 30
     heartbeat_seconds: PositiveFloat = 10
@@ -58,11 +68,18 @@ class Settings(DatabaseSettings):
     job_deadline_seconds: PositiveInt = 86_400
     sweep_seconds: PositiveFloat = 5
     checkpoint_seconds: PositiveFloat = 8
+    stall_seconds: PositiveFloat = 1800  # a job that reports nothing for so long hangs: the attempt is lost
     max_model_bytes: PositiveInt = 4 * GIB
     max_dataset_bytes: PositiveInt = 2 * GIB
     retention_days: PositiveInt = 30
-    max_queued_jobs: PositiveInt = 100  # of one tenant
+    # of a tenant that has no limits of its own (columns of `tenants`)
+    max_stored_bytes: PositiveInt = 200 * GIB
+    max_queued_jobs: PositiveInt = 100
+    max_running_jobs: PositiveInt = 16
+    max_compute_seconds: PositiveInt = 16 * 86_400  # in 24 hours
     max_queue_depth: PositiveInt = 100_000  # of all together
+    requests_per_minute: PositiveInt = 1200  # of one key
+    failed_keys_per_minute: PositiveInt = 60  # of one address
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None
     job_memory_bytes: PositiveInt | None = None  # of a job's child; None: three quarters of the worker's memory
@@ -75,11 +92,6 @@ class Settings(DatabaseSettings):
                 f"MODECONN_HEARTBEAT_SECONDS ({self.heartbeat_seconds:g})"
             )
         return self
-
-    @property
-    def storage_root(self) -> Path:
-        """Folder that STORAGE_URL names."""
-        return Path(unquote(urlsplit(self.storage_url).path))
 
 
 @lru_cache(maxsize=1)

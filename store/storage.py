@@ -236,12 +236,12 @@ def _publish(source: Path, target: Path, top: Path) -> None:
 
 def _fsync_up(folder: Path, top: Path) -> None:
     for each in (folder, *folder.parents):
-        _fsync_folder(each)
+        fsync_folder(each)
         if each == top:
             break
 
 
-def _fsync_folder(folder: Path) -> None:
+def fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)

@@ -19,7 +19,7 @@ from sqlalchemy import (
     literal,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 KINDS: Final = ("repair", "analysis")
@@ -40,6 +40,7 @@ STAGES: Final = (
 CURVE_PATHS: Final = ("main", "unaligned")
 ANALYSIS_PATHS: Final = ("standard", "robust")
 FILE_KINDS: Final = ("model", "clean", "triggered")
+SCOPES: Final = ("read", "write", "keys")
 SELECTION_STATES: Final = ("queued", "running", "succeeded", "failed")
 
 
@@ -72,17 +73,25 @@ class Tenant(Base):
     id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
     name: Mapped[str] = mapped_column(unique=True)
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, server_default=text("0"))  # of its files, canonical form
+    # NULL: the service's default (store/quotas.py)
+    max_stored_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    max_queued_jobs: Mapped[int | None]
+    max_running_jobs: Mapped[int | None]
+    max_compute_seconds: Mapped[int | None]
 
 
 class ApiKey(Base):
     """A key `mcr_<id>_<secret>`; of the secret only the SHA-256 is kept."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (CheckConstraint(f"scopes <@ ARRAY{list(SCOPES)}::text[]", name="scopes"),)
 
     id: Mapped[str] = mapped_column(primary_key=True)
     tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"), index=True)
     secret_sha256: Mapped[str]
     label: Mapped[str]
+    scopes: Mapped[list[str]] = mapped_column(ARRAY(Text))
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
@@ -111,6 +120,7 @@ class File(Base):
     sha256: Mapped[str]
     canonical_path: Mapped[str | None]
     canonical_sha256: Mapped[str]
+    canonical_bytes: Mapped[int] = mapped_column(BigInteger)
     facts: Mapped[dict[str, Any]]
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
@@ -147,6 +157,13 @@ class Job(Base):
             )
             for column in ("suspect_file_id", "clean_file_id", "triggered_file_id", "second_file_id")
         ),
+        Index(
+            "ix_jobs_held_back",
+            "tenant_id",
+            "created_at",
+            "id",
+            postgresql_where=text("state = 'queued' AND held_back_at IS NOT NULL"),
+        ),
         Index("ix_jobs_expiring", "expires_at", postgresql_where=text("expires_at IS NOT NULL")),
     )
 
@@ -175,6 +192,7 @@ class Job(Base):
 
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     enqueued_at: Mapped[datetime | None]
+    held_back_at: Mapped[datetime | None]  # when a worker last had to leave it, for its tenant's limits
     started_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
@@ -228,6 +246,19 @@ class JobEvent(Base):
     at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
     type: Mapped[str]
     data: Mapped[dict[str, Any]]
+
+
+class ComputeSpan(Base):
+    """When an attempt at a job computed: `until` is the end of its lease, as long as it has not ended."""
+
+    __tablename__ = "compute_spans"
+    __table_args__ = (Index("ix_compute_spans_tenant_until", "tenant_id", "until"),)
+
+    job_id: Mapped[UUID] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    attempt: Mapped[int] = mapped_column(primary_key=True)
+    tenant_id: Mapped[UUID]
+    started_at: Mapped[datetime] = mapped_column(server_default=func.clock_timestamp())
+    until: Mapped[datetime]
 
 
 class CurvePoint(Base):

@@ -1,13 +1,58 @@
 """How often each fault is tried: the short form belongs to `make test`, the long one to `make chaos`."""
 
+from dataclasses import dataclass
+
 import pytest
 
 
-def _short_and_long(short: int, long: int) -> list[object]:
-    return [pytest.param(short, id="short"), pytest.param(long, id="long", marks=pytest.mark.chaos)]
+@dataclass(frozen=True)
+class RedisTrouble:
+    """Seconds: how long in all, and between two faults."""
+
+    seconds: float
+    flush_every: float
+    kill_every: float
+
+
+@dataclass(frozen=True)
+class PostgresTrouble:
+    """How often it stops, for how many seconds, and how long it runs in between."""
+
+    times: int
+    seconds: float
+    seconds_between: float
+
+
+@dataclass(frozen=True)
+class BackendsKilled:
+    """Seconds: how long in all, and between two massacres."""
+
+    seconds: float
+    every: float
+
+
+def _short_and_long(short: object, long: object) -> list[object]:
+    return [
+        pytest.param(*_values(short), id="short"),
+        pytest.param(*_values(long), id="long", marks=pytest.mark.chaos),
+    ]
+
+
+def _values(given: object) -> tuple[object, ...]:
+    return given if isinstance(given, tuple) else (given,)
 
 
 STATE_MACHINE_STEPS = _short_and_long(1_500, 50_000)
 CLAIM_RACES = _short_and_long(60, 5_000)
 BIT_FLIPS = _short_and_long(60, 300)
 KILLED_UPLOADS = _short_and_long(20, 200)
+KILLED_WORKER_JOBS = _short_and_long(24, 2_000)
+SLEEPING_WORKERS = _short_and_long(3, 200)
+POISON_JOBS = _short_and_long((4, 12), (50, 500))  # poisoned, good
+REDIS_TROUBLE = _short_and_long(RedisTrouble(6, 1, 2.5), RedisTrouble(600, 5, 20))
+POSTED_WITHOUT_REDIS = _short_and_long(10, 500)
+POSTGRES_TROUBLE = _short_and_long(PostgresTrouble(2, 1.5, 1), PostgresTrouble(20, 20, 5))
+BACKENDS_KILLED = _short_and_long(BackendsKilled(4, 0.7), BackendsKilled(300, 10))
+CUT_REPLIES = _short_and_long(15, 500)
+ROLLING_RESTARTS = _short_and_long(1, 10)
+RESUMES = _short_and_long(1, 10)

@@ -1,6 +1,7 @@
 """The child process that does the work: forked from a server with torch preloaded, heard through one pipe."""
 
 import errno
+import faulthandler
 import importlib
 import json
 import logging
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from worker import problems
+from worker.last_words import LastWords
 from worker.problems import JobProblem
 from worker.spec import JobKind, JobSpec, SelectionSpec
 
@@ -41,12 +43,7 @@ _ENVIRONMENT = {
     # Ask the driver's library whether there is a GPU: asking CUDA itself would spoil it for all forked children.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
-_PRELOAD = [
-    *WORK.values(),
-    SELECT,
-    CELL,
-    "torch._dynamo",
-]  # the last one is what the first optimizer imports, for seconds
+_PRELOAD = [*WORK.values(), SELECT, CELL, "torch._dynamo"]  # the last: what the first optimizer imports, for seconds
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +56,7 @@ def start_forkserver(storage_root: Path, device: str) -> None:
         os.environ.setdefault(name, value)
     _CONTEXT.set_forkserver_preload(_PRELOAD)
     answers, theirs = _CONTEXT.Pipe(duplex=False)
-    first = _CONTEXT.Process(target=_try_the_sandbox, args=(storage_root, device, theirs))
+    first = _CONTEXT.Process(target=_try_the_sandbox, args=(CELL, storage_root, device, theirs))
     first.start()
     theirs.close()
     with answers, suppress(EOFError):
@@ -68,9 +65,9 @@ def start_forkserver(storage_root: Path, device: str) -> None:
     first.join()
 
 
-def _try_the_sandbox(storage_root: Path, device: str, answers: Connection) -> None:
+def _try_the_sandbox(cell: str, storage_root: Path, device: str, answers: Connection) -> None:
     """The first child's work: once it is done, the server has imported everything and children start at once."""
-    missing = importlib.import_module(CELL).try_out(storage_root, device)
+    missing = importlib.import_module(cell).try_out(storage_root, device)
     answers.send_bytes(json.dumps(missing).encode())
 
 
@@ -79,9 +76,12 @@ class Child:
 
     def __init__(self, spec: Spec) -> None:
         self.messages, theirs = _CONTEXT.Pipe(duplex=False)
-        self._process = _CONTEXT.Process(target=_main, args=(spec, theirs), daemon=True)
+        heard, printed = _CONTEXT.Pipe(duplex=False)
+        self.last_words = LastWords(heard)
+        self._process = _CONTEXT.Process(target=_main, args=(CELL, spec, theirs, printed), daemon=True)
         self._process.start()
         theirs.close()  # so that its death closes the pipe
+        printed.close()
 
     @property
     def pid(self) -> int | None:
@@ -107,6 +107,8 @@ class Child:
                 os.kill(self.pid, signal.SIGKILL)
         self._process.join()
         self.messages.close()
+        self.last_words.relay()
+        self.last_words.close()
 
     def how_it_died(self) -> str:
         """In a sentence, for the operator and the user."""
@@ -121,7 +123,10 @@ class Child:
         return f"The process that ran it ended with exit code {code} and without a result."
 
 
-def _main(spec: Spec, messages: Connection) -> None:
+def _main(cell: str, spec: Spec, messages: Connection, printed: Connection) -> None:
+    for stream in (1, 2):
+        os.dup2(printed.fileno(), stream)
+    faulthandler.enable(file=2, all_threads=False)
     # Ctrl-C and a supervisor's TERM reach the whole process group: the parent decides what they mean
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -131,14 +136,14 @@ def _main(spec: Spec, messages: Connection) -> None:
     def send(message: Message) -> None:
         messages.send_bytes(json.dumps(_plain(message), allow_nan=False).encode())
 
-    send(_outcome(CELL, spec, send))
+    send(_outcome(cell, spec, send))
     messages.close()
 
 
-def _outcome(work: str, spec: Spec, send: Send) -> Message:
+def _outcome(cell: str, spec: Spec, send: Send) -> Message:
     """How the work ended: `done`, `problem` (another attempt would end the same) or `interrupted` (it might not)."""
     try:
-        return {"kind": "done", **importlib.import_module(work).run(spec, send)}
+        return {"kind": "done", **importlib.import_module(cell).run(spec, send)}
     except JobProblem as problem:
         return {"kind": "problem", "problem": problem.body} | ({"trace": _trace()} if problem.__cause__ else {})
     except Exception as error:

@@ -62,8 +62,11 @@ class Claimed(ABC):
         """End it as failed at its deadline, as `renew` said."""
 
     @abstractmethod
-    def lost(self, reason: str) -> None:
-        """The attempt came to nothing and counts: leave it to the next one, or fail after the last."""
+    def lost(self, reason: str, last_lines: list[str]) -> None:
+        """The attempt came to nothing and counts: leave it to the next one, or fail after the last.
+
+        `last_lines`: the end of what its child printed.
+        """
 
     @abstractmethod
     def release(self) -> None:

@@ -7,10 +7,11 @@ from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from store import jobs, queue
+from store import jobs, queue, quotas
 from store.database import transaction
 from store.job_transitions import deadline_exceeded
 from store.jobs import Job
+from store.quotas import Limits
 from store.settings import Settings
 from store.storage import UNFINISHED
 from store.tables import File
@@ -42,6 +43,7 @@ class JobHolding(Claimed):
                 worker=room.worker,
                 lease_seconds=room.settings.lease_seconds,
                 max_attempts=room.settings.max_attempts,
+                limits=Limits.default(room.settings),
             )
             return cls(room, job, job_spec(session, job, room.settings)) if job else None
 
@@ -96,10 +98,14 @@ class JobHolding(Claimed):
             problem = deadline_exceeded(session.get_one(Job, self._job.id))
         self.fail(problem)
 
-    def lost(self, reason: str) -> None:
+    def lost(self, reason: str, last_lines: list[str]) -> None:
         with transaction(self._room.factory) as session:
             now = jobs.lose_attempt(
-                session, **self._fence, reason=reason, max_attempts=self._room.settings.max_attempts
+                session,
+                **self._fence,
+                reason=reason,
+                last_lines=last_lines,
+                max_attempts=self._room.settings.max_attempts,
             )
             jobs.mark_enqueued(session, job_ids=[now.id])
         log.warning("%s: lost, now %s: %s", self.label, now.state, reason)
@@ -119,6 +125,15 @@ class JobHolding(Claimed):
             queue.send_job(self._room.settings.redis_url, now.id)
         else:
             self._tidy(keep=None)
+
+    def hand_place_on(self) -> None:
+        """Tell the workers of the jobs of the same tenant that its limits held back and that may start now."""
+        default = Limits.default(self._room.settings)
+        with transaction(self._room.factory) as session:
+            waiting = quotas.may_start_now(session, tenant_id=self._job.tenant_id, default=default)
+            jobs.mark_enqueued(session, job_ids=waiting)
+        for job_id in waiting:
+            queue.send_job(self._room.settings.redis_url, job_id)
 
     def drop_files(self) -> None:
         """All but the checkpoint, from which the next attempt goes on."""

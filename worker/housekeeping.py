@@ -85,9 +85,17 @@ def expire(room: Room) -> None:
             jobs.delete_job(session, job_id=job_id)
             log.info("job %s: expired", job_id)
         files.expire(session)
-        for row in files.purgeable(session):
-            room.storage.delete_tree(file_folder(row.tenant_id, row.id))
-            files.mark_purged(session, file_id=row.id)
-            log.info("file %s: purged", row.id)
         idempotency.purge(session, older_than=_IDEMPOTENCY_KEPT)
+    _purge_files(room)
     room.storage.remove_unfinished(older_than_seconds=_UNFINISHED_SECONDS, now=time.time())
+
+
+def _purge_files(room: Room) -> None:
+    """One transaction a file, as each holds the lock of its tenant. Two workers at one file do no harm."""
+    with transaction(room.factory) as session:
+        rows = files.purgeable(session)
+    for row in rows:
+        room.storage.delete_tree(file_folder(row.tenant_id, row.id))
+        with transaction(room.factory) as session:
+            files.mark_purged(session, file_id=row.id)
+        log.info("file %s: purged", row.id)

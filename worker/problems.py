@@ -19,8 +19,8 @@ def problem(slug: str, title: str, detail: str, **extra: Any) -> dict[str, Any]:
     return {"type": f"/problems/{slug}", "title": title, "detail": detail, **extra}
 
 
-def attempts_exhausted(attempts: int, reason: str) -> dict[str, Any]:
-    """`reason`: how the last attempt was lost."""
+def attempts_exhausted(attempts: int, reason: str, last_lines: list[str]) -> dict[str, Any]:
+    """`reason`: how the last attempt was lost; `last_lines`: what it printed last."""
     return problem(
         "attempts-exhausted",
         "Every attempt at the selection was lost",
@@ -28,6 +28,7 @@ def attempts_exhausted(attempts: int, reason: str) -> dict[str, Any]:
         "workers have enough memory.",
         attempts=attempts,
         reason=reason,
+        last_lines=last_lines,
     )
 
 

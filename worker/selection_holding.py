@@ -86,9 +86,9 @@ class SelectionHolding(Claimed):
         self.drop_files()
         log.warning("%s: failed: %s %s", self.label, problem["type"], problem["detail"])
 
-    def lost(self, reason: str) -> None:
+    def lost(self, reason: str, last_lines: list[str]) -> None:
         if self._selection.attempt >= self._room.settings.max_attempts:
-            self.fail(problems.attempts_exhausted(self._selection.attempt, reason))
+            self.fail(problems.attempts_exhausted(self._selection.attempt, reason, last_lines))
             return
         log.warning("%s: lost, to be tried again: %s", self.label, reason)
         self.release()

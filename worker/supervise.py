@@ -2,10 +2,12 @@
 
 import logging
 import time
+from contextlib import suppress
 from uuid import UUID
 
 import tenacity
 
+from store.database import DATABASE_AWAY
 from store.errors import StaleFence
 from store.failpoints import failpoint
 from worker import problems
@@ -13,7 +15,7 @@ from worker.claimed import Claimed
 from worker.holding import JobHolding
 from worker.room import Room
 from worker.selection_holding import SelectionHolding
-from worker.watch import DATABASE_AWAY, Ending, How, Watch
+from worker.watch import Ending, How, Watch
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +29,8 @@ def run_job(job_id: UUID, room: Room) -> None:
         log.debug("job %s: nothing to do", job_id)
         return
     attempt(claimed, room)
+    with suppress(*DATABASE_AWAY):  # then the sweep finds them
+        claimed.hand_place_on()
 
 
 def run_selection(selection_id: UUID, room: Room) -> None:
@@ -65,7 +69,13 @@ def _watch(claimed: Claimed, room: Room) -> Ending:
     except OSError as error:  # no memory or descriptors for another process
         return Ending(How.INTERRUPTED, {"reason": f"No process could be started: {error.strerror}."})
     try:
-        watch = Watch(claimed, child, heartbeat_seconds=room.settings.heartbeat_seconds, stop=room.stop)
+        watch = Watch(
+            claimed,
+            child,
+            heartbeat_seconds=room.settings.heartbeat_seconds,
+            stall_seconds=room.settings.stall_seconds,
+            stop=room.stop,
+        )
         return watch.run()
     except Exception as error:  # a fault of ours must cost the attempt, not hold the job until its lease runs out
         log.exception("%s: the watch failed", claimed.label)
@@ -87,7 +97,7 @@ def _record(claimed: Claimed, ending: Ending) -> None:
         case How.PROBLEM:
             claimed.fail(ending.message["problem"])
         case How.INTERRUPTED:
-            claimed.lost(ending.message["reason"])
+            claimed.lost(ending.message["reason"], ending.message.get("last_lines", []))
         case How.CANCELLED:
             claimed.cancelled()
         case How.DEADLINE:

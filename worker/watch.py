@@ -7,15 +7,13 @@ from enum import StrEnum
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from sqlalchemy.exc import InterfaceError, OperationalError
-
+from store.database import DATABASE_AWAY
 from store.errors import StaleFence
 from worker.child import Child, Message
 from worker.claimed import Claimed, Order
 from worker.progress import ProgressMeter
 from worker.room import StopSwitch
 
-DATABASE_AWAY = (OperationalError, InterfaceError)
 _PROGRESS_SECONDS = 0.5  # at most this often
 _LONGEST_UNHEARD_CANCEL = 1.0
 _DATABASE_PAUSE = 1.0
@@ -45,12 +43,16 @@ class Ending:
 class Watch:
     """One child and the lease it works under."""
 
-    def __init__(self, claimed: Claimed, child: Child, *, heartbeat_seconds: float, stop: StopSwitch) -> None:
+    def __init__(
+        self, claimed: Claimed, child: Child, *, heartbeat_seconds: float, stall_seconds: float, stop: StopSwitch
+    ) -> None:
         self._claimed = claimed
         self._child = child
         self._stop = stop
         self._beat_seconds = min(heartbeat_seconds, _LONGEST_UNHEARD_CANCEL)
         self._next_beat = time.monotonic()
+        self._stall_seconds = stall_seconds
+        self._last_heard = time.monotonic()
         self._meter = ProgressMeter()
         self._next_progress = time.monotonic()
         self._progress: dict[str, Any] | None = None  # the latest, not yet recorded
@@ -82,7 +84,9 @@ class Watch:
 
     def _attend(self) -> Ending | None:
         dead = bool(wait([self._child.sentinel], timeout=0))  # asked first: its last words are in the pipe by then
+        self._child.last_words.relay()
         for message in self._child.waiting_messages():
+            self._last_heard = time.monotonic()
             self._take(message)
         if self._ending:
             self._record(now=True)
@@ -90,9 +94,14 @@ class Watch:
         if self._stop.event.wait(_GRACE if dead else 0):  # a TERM for the whole process group may reach us last
             return Ending(How.STOPPED, {})
         if dead:
-            return Ending(How.INTERRUPTED, {"reason": self._child.how_it_died()})
+            return self._interrupted(self._child.how_it_died())
+        if time.monotonic() - self._last_heard > self._stall_seconds:
+            return self._interrupted(f"The process that ran it said nothing for {self._stall_seconds:g} seconds.")
         self._record(now=time.monotonic() >= self._next_progress)
         return self._renew() if time.monotonic() >= self._next_beat else None
+
+    def _interrupted(self, reason: str) -> Ending:
+        return Ending(How.INTERRUPTED, {"reason": reason, "last_lines": self._child.last_words.lines()})
 
     def _take(self, message: Message) -> None:
         kind = message["kind"]
@@ -140,7 +149,7 @@ class Watch:
         """Until the child says something or dies, the worker leaves, or a duty is due."""
         due = min(self._next_beat, self._next_progress) if self._progress else self._next_beat
         heard: list[Connection | int] = [self._child.messages, self._child.sentinel, self._stop.fileno()]
-        wait(heard, timeout=max(0.0, due - time.monotonic()))
+        wait([*heard, *self._child.last_words.source], timeout=max(0.0, due - time.monotonic()))
 
 
 def _first_line(error: Exception) -> str:

@@ -6,7 +6,7 @@ from api.analysis import service
 from api.analysis.kind import ANALYSIS
 from api.analysis.schemas import Analysis, AnalysisRequest, Points
 from api.conditional import conditional
-from api.dependencies import CallerDep, IdempotencyKey, PartsDep
+from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
 from api.jobs.endpoints import PREFLIGHT, SUBMIT_PROBLEMS
 from api.jobs.service import submit as submit_job
 from api.openapi import problems
@@ -21,13 +21,13 @@ router = APIRouter(prefix="/analysis", tags=["analysis"])
     summary="Analyse the path between two models",
     responses=PREFLIGHT | problems(*SUBMIT_PROBLEMS, "models-differ", "models-are-the-same"),
 )
-def submit(parts: PartsDep, caller: CallerDep, body: AnalysisRequest, key: IdempotencyKey = None) -> Response:
+def submit(parts: PartsDep, caller: WriterDep, body: AnalysisRequest, key: IdempotencyKey = None) -> Response:
     """Losses, errors under attack and input Hessian along the path from a regular to a robust model. Checks all that
     can be checked at once, queues the job and answers 202 with its `Location`."""
     return submit_job(parts, caller, ANALYSIS, body, key).response()
 
 
 @router.get("/{job_id}/points", summary="Show the points", response_model=Points, responses=problems("job-not-found"))
-def points(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
+def points(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
     """What was measured on the paths, as far as they have been swept."""
     return conditional(request, service.points(parts, caller, job_id))

@@ -4,7 +4,7 @@ from api.analysis.schemas import Point, Points
 from api.dependencies import Caller, Parts
 from api.jobs.service import find
 from store import jobs, tables
-from store.database import transaction
+from store.database import tenant_transaction
 
 _SAME_NAMES = (
     "path",
@@ -21,7 +21,7 @@ _WITH_INTERVAL = ("clean_error", "robust_loss", "robust_error", "eigenvalue")
 
 def points(parts: Parts, caller: Caller, job_id: str) -> Points:
     """The points measured so far, of both paths. Raises ApiError `job-not-found`."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         job = find(session, caller, "analysis", job_id)
         rows = jobs.analysis_points(session, tenant_id=caller.tenant_id, job_id=job.id)
         return Points(points=[_point(row) for row in rows])

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.dependencies import CallerDep, PartsDep
+from api.dependencies import PartsDep, ReaderDep
 from api.downloads import service
 from api.downloads.response import send
 from api.jobs.kind import JobKind
@@ -41,7 +41,7 @@ models = APIRouter(tags=["results"])
 def weights(
     request: Request,
     parts: PartsDep,
-    caller: CallerDep,
+    caller: ReaderDep,
     job_id: str,
     t: Annotated[Fraction | None, Query(description="Another point of the path, once it has been selected.")] = None,
 ) -> Response:
@@ -56,7 +56,7 @@ def weights(
     responses=_SAFETENSORS | problems(*_PROBLEMS, "range-not-satisfiable"),
 )
 def path(
-    request: Request, parts: PartsDep, caller: CallerDep, job_id: str, path: Literal["standard", "robust"]
+    request: Request, parts: PartsDep, caller: ReaderDep, job_id: str, path: Literal["standard", "robust"]
 ) -> Response:
     """The ends and bends of the path: `modeconn_core.curve.ModePath` reads them. `Repr-Digest` carries the SHA-256."""
     return send(request, service.path(parts, caller, job_id, path))
@@ -72,7 +72,7 @@ def result_routes(kind: JobKind) -> APIRouter:
         response_class=Response,
         responses=_ok("text/html", "One self-contained page without scripts.") | problems(*_PROBLEMS),
     )
-    def report(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
+    def report(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
         """What was found, with its pictures."""
         return send(request, service.artifact(parts, caller, kind.name, job_id, "report.html"), inline=True)
 
@@ -82,7 +82,7 @@ def result_routes(kind: JobKind) -> APIRouter:
         response_class=Response,
         responses=_ok("application/json", "The figures of the report.") | problems(*_PROBLEMS),
     )
-    def report_json(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
+    def report_json(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
         """The same figures for programs."""
         return send(request, service.artifact(parts, caller, kind.name, job_id, "report.json"), inline=True)
 
@@ -92,7 +92,7 @@ def result_routes(kind: JobKind) -> APIRouter:
         response_class=Response,
         responses=_ok("application/json", "All that is needed to get the same numbers again.") | problems(*_PROBLEMS),
     )
-    def manifest(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
+    def manifest(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
         """Seeds, versions, hashes of the inputs, the request."""
         return send(request, service.artifact(parts, caller, kind.name, job_id, "manifest.json"), inline=True)
 
@@ -102,7 +102,7 @@ def result_routes(kind: JobKind) -> APIRouter:
         response_class=Response,
         responses=_ok("application/octet-stream", "The file.") | problems(*_PROBLEMS, "range-not-satisfiable"),
     )
-    def artifact(request: Request, parts: PartsDep, caller: CallerDep, job_id: str, name: str) -> Response:
+    def artifact(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str, name: str) -> Response:
         """Any file that `result.artifacts` names: pictures, the report, the path."""
         return send(request, service.artifact(parts, caller, kind.name, job_id, name))
 

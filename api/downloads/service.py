@@ -11,7 +11,7 @@ from api.jobs.kind import KindName
 from api.jobs.service import find_finished
 from api.selections.service import artifact_at
 from store import jobs, tables
-from store.database import transaction
+from store.database import tenant_transaction
 
 REPAIRED = "repaired.safetensors"
 PATHS = {"standard": "path.safetensors", "robust": "robust-path.safetensors"}
@@ -19,7 +19,7 @@ PATHS = {"standard": "path.safetensors", "robust": "robust-path.safetensors"}
 
 def weights(parts: Parts, caller: Caller, job_id: str, t: float | None) -> Download:
     """The repaired model, or the one at `t`. Raises ApiError (job-*, selection-*, artifact-*)."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         job = find_finished(session, caller, "repair", job_id)
         if t is None or (job.result is not None and t == job.result["t"]):
             return _download(parts, _named(session, caller, job, REPAIRED))
@@ -33,7 +33,7 @@ def path(parts: Parts, caller: Caller, job_id: str, name: str) -> Download:
 
 def artifact(parts: Parts, caller: Caller, kind: KindName, job_id: str, name: str) -> Download:
     """A file that the job made, by its name. Raises ApiError (job-*, artifact-*)."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         job = find_finished(session, caller, kind, job_id)
         return _download(parts, _named(session, caller, job, name))
 

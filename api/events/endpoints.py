@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
-from api.dependencies import CallerDep, PartsDep
+from api.dependencies import PartsDep, ReaderDep
 from api.events import service
 from api.jobs.kind import JobKind
 from api.openapi import problems
@@ -17,7 +17,7 @@ def event_routes(kind: JobKind) -> APIRouter:
     """The stream of one kind of job."""
     router = APIRouter(prefix=f"/{kind.name}", tags=[kind.name])
 
-    def known_job(parts: PartsDep, caller: CallerDep, job_id: str) -> UUID:
+    def known_job(parts: PartsDep, caller: ReaderDep, job_id: str) -> UUID:
         """Checked before the stream starts: after that there is no way to answer 404."""
         return service.known_job(parts, caller, kind.name, job_id)
 
@@ -29,7 +29,7 @@ def event_routes(kind: JobKind) -> APIRouter:
     )
     async def events(
         parts: PartsDep,
-        caller: CallerDep,
+        caller: ReaderDep,
         job_id: Annotated[UUID, Depends(known_job)],
         last_event_id: Annotated[
             int, Header(alias="Last-Event-ID", ge=0, lt=2**63, description="Where to go on: the last id that was read.")

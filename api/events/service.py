@@ -14,7 +14,7 @@ from api.events.schemas import JobEvent
 from api.jobs.kind import KindName
 from api.jobs.service import find
 from store import jobs, tables
-from store.database import transaction
+from store.database import tenant_transaction
 from store.tables import ENDED_STATES
 
 _POLL_SECONDS = 0.4
@@ -24,7 +24,7 @@ _RECONNECT_MS = 1000
 
 def known_job(parts: Parts, caller: Caller, kind: KindName, job_id: str) -> UUID:
     """The id of a job of the caller. Raises ApiError `job-not-found` while the answer can still be a 404."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         return find(session, caller, kind, job_id).id
 
 
@@ -55,7 +55,7 @@ def _reader(parts: Parts, caller: Caller, job_id: UUID) -> Callable[[int], tuple
     """Reads the next events, and whether the job is gone."""
 
     def read(after_id: int) -> tuple[list[tables.JobEvent], bool]:
-        with transaction(parts.factory) as session:
+        with tenant_transaction(parts.factory, caller.tenant_id) as session:
             # The job first: if it has ended by now, its terminal event is there already.
             job = jobs.get_job(session, tenant_id=caller.tenant_id, job_id=job_id)
             if job is None:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.dependencies import CallerDep, IdempotencyKey, PartsDep
+from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
 from api.files import service
 from api.files.schemas import File, FileKind
 from api.openapi import problems
@@ -54,7 +54,7 @@ _UPLOAD_PROBLEMS = (
 async def upload(
     request: Request,
     parts: PartsDep,
-    caller: CallerDep,
+    caller: WriterDep,
     kind: Annotated[FileKind, Query(description="What the file is.")],
     name: Annotated[
         str | None,
@@ -67,7 +67,7 @@ async def upload(
 
 
 @router.get("/{file_id}", summary="Show a file", responses=problems("file-not-found"))
-def show(parts: PartsDep, caller: CallerDep, file_id: str) -> File:
+def show(parts: PartsDep, caller: ReaderDep, file_id: str) -> File:
     """What was found in the upload, and until when it is kept."""
     return service.show(parts, caller, file_id)
 
@@ -75,6 +75,6 @@ def show(parts: PartsDep, caller: CallerDep, file_id: str) -> File:
 @router.delete(
     "/{file_id}", status_code=204, summary="Delete a file", responses=problems("file-not-found", "file-in-use")
 )
-def delete(parts: PartsDep, caller: CallerDep, file_id: str) -> None:
+def delete(parts: PartsDep, caller: WriterDep, file_id: str) -> None:
     """Removes the bytes at once. Refused while a job that has not ended uses the file."""
     service.delete(parts, caller, file_id)

@@ -22,8 +22,8 @@ from api.idempotency import Answer, Post, once, stored_answer
 from api.logs import log
 from intake.launcher import IntakeFailed, convert_dataset, convert_model
 from intake.limits import Limits
-from store import files, tables
-from store.database import transaction
+from store import files, quotas, tables
+from store.database import tenant_transaction
 from store.settings import Settings
 from store.storage import canonical_name, file_folder
 
@@ -47,6 +47,7 @@ async def upload(
         post = Post(caller.tenant_id, key, "POST /files", body)
         if answer := await run_in_threadpool(stored_answer, parts.factory, post):
             return answer
+        await run_in_threadpool(_require_room, parts, caller)
 
         def accept() -> Answer:
             return _accept(parts, post, received, folder, kind=kind, name=shown_name)
@@ -54,6 +55,12 @@ async def upload(
         answer = await anyio.to_thread.run_sync(accept, limiter=parts.intake_slots)
     parts.metrics.upload_bytes.labels(kind).inc(received.bytes)
     return answer
+
+
+def _require_room(parts: Parts, caller: Caller) -> None:
+    """Before anything is converted. Raises store.errors.StorageQuotaExceeded."""
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
+        quotas.require_stored(session, tenant_id=caller.tenant_id, default=quotas.Limits.default(parts.settings))
 
 
 def _accept(parts: Parts, post: Post, received: Received, folder: Path, *, kind: FileKind, name: str) -> Answer:
@@ -79,8 +86,10 @@ def _accept(parts: Parts, post: Post, received: Received, folder: Path, *, kind:
             sha256=received.sha256,
             canonical_path=stored.name,
             canonical_sha256=stored.sha256,
+            canonical_bytes=stored.bytes,
             facts=facts,
             retention=timedelta(days=parts.settings.retention_days),
+            limits=quotas.Limits.default(parts.settings),
         )
         return Answer(201, present(row).model_dump(mode="json"), {"Location": f"/files/{row.id}"})
 
@@ -106,17 +115,17 @@ def _read_back(received: Received) -> None:
 
 def show(parts: Parts, caller: Caller, file_id: str) -> File:
     """One file of the caller. Raises ApiError `file-not-found`."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         return present(find(session, caller, file_id))
 
 
 def delete(parts: Parts, caller: Caller, file_id: str) -> None:
     """Delete a file of the caller. Raises ApiError `file-not-found`, store.errors.FileInUse."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         row = find(session, caller, file_id)
         files.delete_file(session, tenant_id=caller.tenant_id, file_id=row.id)
     parts.storage.delete_tree(file_folder(row.tenant_id, row.id))
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         files.mark_purged(session, file_id=row.id)
 
 

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
 from api.conditional import conditional
-from api.dependencies import CallerDep, IdempotencyKey, PartsDep
+from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
 from api.jobs import service
 from api.jobs.kind import JobKind
 from api.jobs.schemas import Preflight, State
@@ -42,7 +42,7 @@ def job_routes(kind: JobKind) -> APIRouter:
     @router.get("", summary="List jobs", response_model=kind.page, responses=problems("invalid-cursor"))
     def page(
         parts: PartsDep,
-        caller: CallerDep,
+        caller: ReaderDep,
         state: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
         label: Annotated[
             str | None,
@@ -57,7 +57,7 @@ def job_routes(kind: JobKind) -> APIRouter:
         return service.page(parts, caller, kind, state=state, label=wanted, limit=limit, cursor=cursor)
 
     @router.get("/{job_id}", summary="Show a job", response_model=kind.job, responses=problems("job-not-found"))
-    def show(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
+    def show(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
         """State, stage, progress and, at the end, the result or the problem. 304 where `If-None-Match` still holds."""
         job = service.show(parts, caller, kind, job_id)
         return conditional(request, job, service.retry_after(job))
@@ -69,7 +69,7 @@ def job_routes(kind: JobKind) -> APIRouter:
         summary="Cancel a job",
         responses=problems("job-not-found", "job-already-ended", *KEY_PROBLEMS),
     )
-    def cancel(parts: PartsDep, caller: CallerDep, job_id: str, key: IdempotencyKey = None) -> Response:
+    def cancel(parts: PartsDep, caller: WriterDep, job_id: str, key: IdempotencyKey = None) -> Response:
         """A queued job is cancelled at once; a running one is `cancelling` until its worker has stopped."""
         return service.cancel(parts, caller, kind, job_id, key).response()
 
@@ -87,7 +87,7 @@ def job_routes(kind: JobKind) -> APIRouter:
             *KEY_PROBLEMS,
         ),
     )
-    def retry(parts: PartsDep, caller: CallerDep, job_id: str, key: IdempotencyKey = None) -> Response:
+    def retry(parts: PartsDep, caller: WriterDep, job_id: str, key: IdempotencyKey = None) -> Response:
         """Starts a failed or cancelled job's request again, as a new job."""
         return service.retry(parts, caller, kind, job_id, key).response()
 

@@ -13,8 +13,8 @@ from api.jobs.kind import JobKind, KindName, location
 from api.jobs.present import present_job
 from api.jobs.schemas import Job, JobRequest, Preflight, Queue, ResolvedArchitecture
 from api.jobs.settle import Settled
-from store import jobs, queue, tables
-from store.database import transaction
+from store import jobs, queue, quotas, tables
+from store.database import bind_tenant, tenant_transaction
 from store.tables import ENDED_STATES
 
 
@@ -26,11 +26,12 @@ def submit(parts: Parts, caller: Caller, kind: JobKind, body: JobRequest, key: s
 
     def work(session: Session) -> Answer:
         parts.queue_room.require(session)
+        _require_compute(session, parts, caller)
         job = _create(session, parts, caller, kind, body, kind.settle(session, parts, caller, body))
         return _accepted(session, kind, job)
 
     answer = once(parts.factory, post, work)
-    _announce(parts, kind, answer)
+    _announce(parts, caller, kind, answer)
     return answer
 
 
@@ -54,7 +55,9 @@ def _create(
 def _preflight(parts: Parts, caller: Caller, kind: JobKind, body: JobRequest) -> Preflight:
     """All that `submit` does, in a transaction that is never committed."""
     with parts.factory() as session:
+        bind_tenant(session, caller.tenant_id)
         parts.queue_room.require(session)
+        _require_compute(session, parts, caller)
         settled = kind.settle(session, parts, caller, body)
         job = _create(session, parts, caller, kind, body, settled)
         before = jobs.queue_position(session, tenant_id=caller.tenant_id, job_id=job.id) or 0
@@ -67,12 +70,17 @@ def _preflight(parts: Parts, caller: Caller, kind: JobKind, body: JobRequest) ->
     )
 
 
+def _require_compute(session: Session, parts: Parts, caller: Caller) -> None:
+    quotas.require_compute(session, tenant_id=caller.tenant_id, default=quotas.Limits.default(parts.settings))
+
+
 def retry(parts: Parts, caller: Caller, kind: JobKind, job_id: str, key: str | None) -> Answer:
     """Queue a failed or cancelled job's request again, as a new job."""
     parsed = parse_id(job_id, "job-not-found", "job")
 
     def work(session: Session) -> Answer:
         parts.queue_room.require(session)
+        _require_compute(session, parts, caller)
         job = jobs.retry(
             session,
             tenant_id=caller.tenant_id,
@@ -85,7 +93,7 @@ def retry(parts: Parts, caller: Caller, kind: JobKind, job_id: str, key: str | N
         return _accepted(session, kind, job)
 
     answer = once(parts.factory, Post(caller.tenant_id, key, f"POST {location(kind.name, parsed)}/retry"), work)
-    _announce(parts, kind, answer)
+    _announce(parts, caller, kind, answer)
     return answer
 
 
@@ -107,7 +115,7 @@ def cancel(parts: Parts, caller: Caller, kind: JobKind, job_id: str, key: str | 
 
 def show(parts: Parts, caller: Caller, kind: JobKind, job_id: str) -> Job:
     """One job of the caller. Raises ApiError `job-not-found`."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         return _present(session, kind, find(session, caller, kind.name, job_id))
 
 
@@ -122,7 +130,7 @@ def page(
     cursor: str | None,
 ) -> BaseModel:
     """One page of the caller's jobs of a kind, newest first. Raises store.errors.BadCursor."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         rows, following = jobs.list_jobs(
             session, tenant_id=caller.tenant_id, kind=kind.name, state=state, label=label, limit=limit, cursor=cursor
         )
@@ -174,7 +182,7 @@ def _accepted(session: Session, kind: JobKind, job: tables.Job) -> Answer:
     return Answer(202, shown.model_dump(mode="json"), headers)
 
 
-def _announce(parts: Parts, kind: JobKind, answer: Answer) -> None:
+def _announce(parts: Parts, caller: Caller, kind: JobKind, answer: Answer) -> None:
     """After the commit: tell the workers. A lost message costs time, never the job: their sweep finds it."""
     if not answer.fresh or answer.body is None:
         return
@@ -182,5 +190,5 @@ def _announce(parts: Parts, kind: JobKind, answer: Answer) -> None:
     parts.queue_room.add()
     job_id = UUID(answer.body["id"])
     if queue.send_job(parts.settings.redis_url, job_id):
-        with transaction(parts.factory) as session:
+        with tenant_transaction(parts.factory, caller.tenant_id) as session:
             jobs.mark_enqueued(session, job_ids=[job_id])

@@ -1,11 +1,14 @@
 """Bodies of the key routes."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, Field, FutureDatetime, StringConstraints
 
 from api.jobs.schemas import Strict
+
+Scope = Literal["read", "write", "keys"]
+Moment = Annotated[AwareDatetime, FutureDatetime]
 
 
 class KeyRequest(Strict):
@@ -14,7 +17,26 @@ class KeyRequest(Strict):
     label: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")] = Field(
         description="What the key is for."
     )
-    expires_at: Annotated[AwareDatetime, FutureDatetime] | None = Field(default=None, description="null: never.")
+    scopes: set[Scope] | None = Field(
+        default=None,
+        min_length=1,
+        description="`read` looks; `write` uploads, deletes files, posts and stops jobs; `keys` manages keys. Only "
+        "those that your key has; null: all of them.",
+    )
+    expires_at: Moment | None = Field(
+        default=None, description="No later than your key's own; null: when that expires, or never."
+    )
+
+
+class RotationRequest(Strict):
+    """A new key in place of another."""
+
+    overlap_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = Field(
+        default=86_400, description="The old key works for so long."
+    )
+    expires_at: Moment | None = Field(
+        default=None, description="Of the new key, no later than your key's own; null: when the old one would."
+    )
 
 
 class Key(BaseModel):
@@ -22,6 +44,7 @@ class Key(BaseModel):
 
     id: str
     label: str
+    scopes: list[Scope]
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None

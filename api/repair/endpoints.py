@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.conditional import conditional
-from api.dependencies import CallerDep, IdempotencyKey, PartsDep
+from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
 from api.jobs.endpoints import PREFLIGHT, SUBMIT_PROBLEMS
 from api.jobs.service import submit as submit_job
 from api.openapi import problems
@@ -29,12 +29,12 @@ router = APIRouter(prefix="/repair", tags=["repair"])
         "second-model-is-the-suspect",
     ),
 )
-def submit(parts: PartsDep, caller: CallerDep, body: RepairRequest, key: IdempotencyKey = None) -> Response:
+def submit(parts: PartsDep, caller: WriterDep, body: RepairRequest, key: IdempotencyKey = None) -> Response:
     """Checks all that can be checked at once, queues the job and answers 202 with its `Location`."""
     return submit_job(parts, caller, REPAIR, body, key).response()
 
 
 @router.get("/{job_id}/curve", summary="Show the curve", response_model=Curve, responses=problems("job-not-found"))
-def curve(request: Request, parts: PartsDep, caller: CallerDep, job_id: str) -> Response:
+def curve(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
     """Accuracy and attack success rate along the path, as far as it has been swept."""
     return conditional(request, service.curve(parts, caller, job_id))

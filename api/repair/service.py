@@ -6,12 +6,12 @@ from api.dependencies import Caller, Parts
 from api.jobs.service import find
 from api.repair.schemas import Curve, CurvePoint
 from store import jobs, tables
-from store.database import transaction
+from store.database import tenant_transaction
 
 
 def curve(parts: Parts, caller: Caller, job_id: str) -> Curve:
     """The points swept so far, in the order of t. Raises ApiError `job-not-found`."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         job = find(session, caller, "repair", job_id)
         rows = jobs.curve(session, tenant_id=caller.tenant_id, job_id=job.id)
         return Curve(

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, Request, Response
 
 from api.conditional import conditional
-from api.dependencies import CallerDep, IdempotencyKey, PartsDep
+from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
 from api.openapi import problems
 from api.selections import service
 from api.selections.schemas import Selection, SelectionRequest, Selections
@@ -26,14 +26,14 @@ router = APIRouter(prefix="/repair/{job_id}/selections", tags=["selections"])
     ),
 )
 def create(
-    parts: PartsDep, caller: CallerDep, job_id: str, body: SelectionRequest, key: IdempotencyKey = None
+    parts: PartsDep, caller: WriterDep, job_id: str, body: SelectionRequest, key: IdempotencyKey = None
 ) -> Response:
     """Makes the weights and figures at any t of a finished job's path, without fitting again."""
     return service.create(parts, caller, job_id, body, key).response()
 
 
 @router.get("", summary="List selections", responses=problems("job-not-found"))
-def of_job(parts: PartsDep, caller: CallerDep, job_id: str) -> Selections:
+def of_job(parts: PartsDep, caller: ReaderDep, job_id: str) -> Selections:
     """Oldest first."""
     return service.of_job(parts, caller, job_id)
 
@@ -44,7 +44,7 @@ def of_job(parts: PartsDep, caller: CallerDep, job_id: str) -> Selections:
     response_model=Selection,
     responses=problems("job-not-found", "selection-not-found"),
 )
-def show(request: Request, parts: PartsDep, caller: CallerDep, job_id: str, selection_id: str) -> Response:
+def show(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str, selection_id: str) -> Response:
     """State and, at the end, the figures at this t."""
     selection = service.show(parts, caller, job_id, selection_id)
     return conditional(request, selection, service.retry_after(selection))

@@ -11,7 +11,7 @@ from api.jobs.kind import location
 from api.jobs.service import find, find_finished
 from api.selections.schemas import Selection, SelectionLinks, SelectionRequest, Selections
 from store import jobs, queue, selections, tables
-from store.database import transaction
+from store.database import tenant_transaction
 
 
 def create(parts: Parts, caller: Caller, job_id: str, body: SelectionRequest, key: str | None) -> Answer:
@@ -30,13 +30,13 @@ def create(parts: Parts, caller: Caller, job_id: str, body: SelectionRequest, ke
         return Answer(202, shown.model_dump(mode="json"), {"Location": shown.links.self, **retry_after(shown)})
 
     answer = once(parts.factory, post, work)
-    _announce(parts, answer)
+    _announce(parts, caller, answer)
     return answer
 
 
 def show(parts: Parts, caller: Caller, job_id: str, selection_id: str) -> Selection:
     """One selection. Raises ApiError `job-not-found`, `selection-not-found`."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         job = find(session, caller, "repair", job_id)
         parsed = parse_id(selection_id, "selection-not-found", "selection")
         row = selections.get(session, tenant_id=caller.tenant_id, job_id=job.id, selection_id=parsed)
@@ -47,7 +47,7 @@ def show(parts: Parts, caller: Caller, job_id: str, selection_id: str) -> Select
 
 def of_job(parts: Parts, caller: Caller, job_id: str) -> Selections:
     """All selections of a job, oldest first. Raises ApiError `job-not-found`."""
-    with transaction(parts.factory) as session:
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
         job = find(session, caller, "repair", job_id)
         rows = selections.list_of_job(session, tenant_id=caller.tenant_id, job_id=job.id)
         return Selections(items=[present(row) for row in rows])
@@ -88,11 +88,11 @@ def retry_after(selection: Selection) -> dict[str, str]:
     return {"Retry-After": "2"} if selection.state in ("queued", "running") else {}
 
 
-def _announce(parts: Parts, answer: Answer) -> None:
+def _announce(parts: Parts, caller: Caller, answer: Answer) -> None:
     """After the commit: tell the workers. A lost message costs time only: their sweep finds the selection."""
     if not answer.fresh or answer.body is None or answer.body["state"] != "queued":
         return
     selection_id = UUID(answer.body["id"])
     if queue.send_selection(parts.settings.redis_url, selection_id):
-        with transaction(parts.factory) as session:
+        with tenant_transaction(parts.factory, caller.tenant_id) as session:
             selections.mark_enqueued(session, selection_ids=[selection_id])

@@ -1,6 +1,7 @@
 """Jobs and results as tables on a terminal. Fractions are shown as per cent."""
 
 from collections.abc import Iterable
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markup import escape
@@ -112,11 +113,20 @@ def print_job(console: Console, job: Job | AnalysisJob) -> None:
 
 def print_keys(console: Console, keys: Iterable[ApiKey]) -> None:
     """One row per access key; never the secret."""
-    table = Table("key", "label", "last used", "state", box=None)
+    table = Table("key", "label", "scopes", "last used", "state", box=None)
     for key in keys:
         used = key.last_used_at.astimezone().strftime("%Y-%m-%d %H:%M") if key.last_used_at else "never"
-        table.add_row(key.id, escape(key.label or ""), used, "revoked" if key.revoked_at else "valid")
+        table.add_row(key.id, escape(key.label or ""), " ".join(key.scopes), used, _state(key))
     console.print(table)
+
+
+def _state(key: ApiKey) -> str:
+    if key.revoked_at:
+        return "revoked"
+    if key.expires_at is None:
+        return "valid"
+    until = key.expires_at.astimezone().strftime("%Y-%m-%d %H:%M")
+    return f"until {until}" if key.expires_at > datetime.now(UTC) else f"expired {until}"
 
 
 def _rate(figures: Figures, name: str) -> str:

@@ -16,9 +16,22 @@ def local_key(out: Path) -> list[str]:
     return [*PYTHON, "store.keys", "local", "--out", str(out)]
 
 
+def save_backup(out: Path) -> list[str]:
+    """Writes rows and stored files to `out`."""
+    return [*PYTHON, "store.backup", "save", str(out)]
+
+
+def restore_backup(source: Path) -> list[str]:
+    """Puts a backup into an empty database and an empty storage."""
+    return [*PYTHON, "store.backup", "restore", str(source)]
+
+
 def api(host: str, port: int) -> list[str]:
-    """Serves HTTP on host:port; after SIGTERM open answers get five seconds."""
-    listen = ["--host", host, "--port", str(port)]
+    """Serves HTTP on host:port; after SIGTERM open answers get five seconds.
+
+    By h11 also where httptools is installed: that one bounds neither the number nor the size of headers.
+    """
+    listen = ["--host", host, "--port", str(port), "--http", "h11"]
     return [*PYTHON, "uvicorn", "api.app:app", *listen, "--timeout-graceful-shutdown", "5"]
 
 

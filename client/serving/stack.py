@@ -23,6 +23,10 @@ TICK = 0.05  # seconds between two looks
 WORKER_GRACE = 40.0  # seconds: a worker hands its job back and leaves within 30
 
 
+class AlreadyRuns(CannotServe):
+    """Another process holds the data folder."""
+
+
 class Stopped(Exception):
     """Somebody asked `serve` to stop."""
 
@@ -169,13 +173,13 @@ def _reachable(host: str) -> str:
 
 @contextmanager
 def only_one(data: Path) -> Iterator[int]:
-    """Holds the data folder for this process; gives the lock's file number. Raises `CannotServe` when it is held."""
+    """Holds the data folder for this process; gives the lock's file number. Raises `AlreadyRuns` when it is held."""
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (data / "serve.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise CannotServe(f"A service already runs in {data}: stop it first, or choose another --data.") from None
+            raise AlreadyRuns(f"A service already runs in {data}: stop it first, or choose another --data.") from None
         yield lock.fileno()
 
 

@@ -4,8 +4,11 @@ Revision: 0002
 Follows: 0001
 
 Going down removes the analyses, with all that belongs to them, and the points of the second paths: what is left could
-not be told apart from repairs.
+not be told apart from repairs. A warning says how many. The analyses' stored files are orphans then, which the workers
+collect. Make a backup first (`modeconn backup`) where they matter.
 """
+
+import logging
 
 import sqlalchemy as sa
 from alembic import op
@@ -14,6 +17,8 @@ revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
+
+log = logging.getLogger(__name__)
 
 _OLD_STAGES = "'validating', 'scanning', 'preparing_ends', 'fitting_path', 'sweeping', 'selecting', 'exporting'"
 _NEW_STAGES = _OLD_STAGES.replace("'fitting_path'", "'fitting_path', 'fitting_robust_path'")
@@ -66,10 +71,13 @@ def _create_analysis_points() -> None:
 
 
 def downgrade() -> None:
-    op.execute("DELETE FROM jobs WHERE kind <> 'repair'")
+    analyses = op.get_bind().execute(sa.text("DELETE FROM jobs WHERE kind <> 'repair'")).rowcount
     op.drop_table("analysis_points")
 
-    op.execute("DELETE FROM curve_points WHERE path <> 'main'")
+    points = op.get_bind().execute(sa.text("DELETE FROM curve_points WHERE path <> 'main'")).rowcount
+    log.warning(
+        "removed for good: %d analyses with all that belongs to them, %d curve points of second paths", analyses, points
+    )
     _key_curve_points(["job_id", "t"])
     op.drop_constraint(op.f("ck_curve_points_path"), "curve_points")
     op.drop_column("curve_points", "path")

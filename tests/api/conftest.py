@@ -58,6 +58,7 @@ def api_settings(
             max_dataset_bytes=MAX_DATASET_BYTES,
             max_queued_jobs=MAX_QUEUED_JOBS,
             max_queue_depth=MAX_QUEUE_DEPTH,
+            failed_keys_per_minute=100_000,
         )
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -104,6 +105,8 @@ def serving(settings: Settings, folder: Path) -> Iterator[Server]:
         "MODECONN_MAX_DATASET_BYTES": str(settings.max_dataset_bytes),
         "MODECONN_MAX_QUEUED_JOBS": str(settings.max_queued_jobs),
         "MODECONN_MAX_QUEUE_DEPTH": str(settings.max_queue_depth),
+        "MODECONN_REQUESTS_PER_MINUTE": str(settings.requests_per_minute),
+        "MODECONN_FAILED_KEYS_PER_MINUTE": str(settings.failed_keys_per_minute),
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "uvicorn", "api.app:app", "--host", LOCALHOST, "--port", str(port)]
@@ -224,6 +227,7 @@ class Tenant:
                 sha256=kept.sha256,
                 canonical_path=kept.name,
                 canonical_sha256=kept.sha256,
+                canonical_bytes=kept.bytes,
                 facts=sample.facts | facts,
                 retention=timedelta(days=1),
             )

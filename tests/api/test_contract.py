@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
+import api
 import store
 from api.problems import CATALOGUE
 from intake.launcher import PROBLEMS
@@ -49,7 +50,9 @@ ROUTES = {
     ("post", "/analysis/{job_id}/retry"),
     ("post", "/keys"),
     ("get", "/keys"),
+    ("post", "/keys/{key_id}/rotate"),
     ("delete", "/keys/{key_id}"),
+    ("get", "/quota"),
     ("get", "/problems"),
     ("get", "/problems/{slug}"),
     ("get", "/healthz"),
@@ -206,6 +209,17 @@ def test_the_figures_name_routes_but_no_ids(anyone: httpx.Client, tenant: Tenant
     assert "MADEUP" not in figures
     assert finished not in figures
     assert str(tenant.id) not in figures
+
+
+def test_only_the_key_and_the_readiness_are_looked_up_for_the_whole_service() -> None:
+    """All else runs under row-level security, for the caller's tenant."""
+    for_all = set()
+    for path in Path(api.__file__).parent.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            begins = isinstance(node, ast.Call) and ast.unparse(node.func) in ("transaction", "parts.factory")
+            if begins and "bind_tenant" not in path.read_text():
+                for_all.add(path.relative_to(Path(api.__file__).parent).as_posix())
+    assert for_all == {"dependencies.py", "health/service.py"}
 
 
 def test_the_api_never_loads_the_method_or_torch() -> None:

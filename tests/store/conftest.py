@@ -56,6 +56,7 @@ def make_file(factory: SessionFactory, tenant_id: UUID) -> MakeFile:
                 sha256="ab",
                 canonical_path=f"files/{tenant}/{file_id}/canonical.npz",
                 canonical_sha256="cd",
+                canonical_bytes=3,
                 facts={"images": 3},
                 retention=retention,
             )

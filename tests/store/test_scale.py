@@ -3,56 +3,43 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from uuid import UUID
 
 import pytest
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Engine, event
+from sqlalchemy.orm import Session
 
-from store import files, jobs
-from store.database import SessionFactory, transaction
+from bench.crowd import fill
+from store import files, jobs, quotas
+from store.database import SessionFactory, bind_tenant, transaction
 from store.settings import Settings
 
 MOST_PAGES = 400  # of 8 KiB; the jobs table alone has thousands
 DEPTH = Settings.model_fields["max_queue_depth"].default
-FILL_FILES = """
-INSERT INTO files (id, tenant_id, kind, name, bytes, sha256, canonical_path, canonical_sha256, facts, expires_at,
-                   deleted_at)
-SELECT gen_random_uuid(), :tenant, 'clean', 'x', 1, 'x', CASE WHEN n % 2 = 0 THEN 'x' END, 'x', '{}',
-       now() + CASE WHEN n % 5000 = 0 THEN interval '-1 day' ELSE interval '1 day' END,
-       CASE WHEN n % 2 = 1 THEN now() END
-FROM generate_series(1, :rows) AS n
-"""
-FILL_JOBS = """
-INSERT INTO jobs (id, tenant_id, state, request, seed, suspect_file_id, clean_file_id, attempt, lease_until,
-                  created_at, enqueued_at, started_at, finished_at, deadline_at, retention, expires_at)
-SELECT gen_random_uuid(), CASE WHEN state = 'queued' THEN :neighbour ELSE :tenant END, state,
-       jsonb_build_object('suspect', repeat(md5(n::text), 12)), 0, :suspect, :clean, 1,
-       CASE WHEN state = 'running' THEN clock_timestamp() + interval '1 hour' END,
-       moment, now(), moment, moment, now() + interval '1 day', interval '30 days',
-       CASE WHEN state IN ('succeeded', 'failed') THEN now() + interval '30 days' END
-FROM (SELECT n, now() - n * interval '1 second' AS moment,
-             CASE WHEN n % 3 = 0 THEN 'queued' WHEN n % 1000 = 1 THEN 'running' WHEN n % 5000 = 2 THEN 'failed'
-             ELSE 'succeeded' END AS state
-      FROM generate_series(1, :rows) AS n) AS made
-"""
-FILL_LABELS = """
-INSERT INTO job_labels (job_id, kind, key, value, tenant_id, created_at)
-SELECT id, kind, 'team', CASE WHEN row_number() OVER (ORDER BY created_at) % 5000 = 0 THEN 'rare' ELSE 'common' END,
-       tenant_id, created_at
-FROM jobs
-"""
-FILL_EVENTS = "INSERT INTO job_events (job_id, type, data) SELECT id, 'state', '{}' FROM jobs"
+OF_THE_SERVICE = {
+    "claim",
+    "claim within limits",
+    "jobs that were held back",
+    "settle",
+    "due",
+    "expired jobs",
+    "expired files",
+    "purgeable files",
+}
+LIMITS = quotas.Limits(running_jobs=1000, compute_seconds=10_000_000, queued_jobs=100, stored_bytes=1 << 40)
 
 
 @pytest.fixture(params=[30_000, pytest.param(1_000_000, marks=pytest.mark.slow)])
 def crowd(request, factory, engine: Engine, tenant_id, other_tenant_id, make_file):
     """Many jobs: a third queued by a neighbour and sent just now, few running and failed, the rest succeeded."""
-    values = {"tenant": tenant_id, "neighbour": other_tenant_id, "rows": request.param}
-    values |= {"suspect": make_file("model"), "clean": make_file("clean")}
-    with transaction(factory) as session:
-        for fill in (FILL_FILES, FILL_JOBS, FILL_LABELS, FILL_EVENTS):
-            session.execute(text(fill), values)
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-        connection.execute(text("VACUUM ANALYZE"))
+    fill(
+        engine,
+        rows=request.param,
+        tenant=tenant_id,
+        neighbour=other_tenant_id,
+        suspect=make_file("model"),
+        clean=make_file("clean"),
+    )
 
 
 @contextmanager
@@ -80,6 +67,16 @@ def pages_read(factory: SessionFactory, engine: Engine, use: Callable[[Any], obj
             counts.append(root["Shared Hit Blocks"] + root["Shared Read Blocks"])
     assert counts
     return max(counts)
+
+
+def as_tenant(tenant_id: UUID, use: Callable[[Any], object]) -> Callable[[Any], object]:
+    """`use` under row-level security."""
+
+    def bound(session: Session) -> None:
+        bind_tenant(session, tenant_id)
+        use(session)
+
+    return bound
 
 
 @pytest.mark.timeout(900)
@@ -125,6 +122,11 @@ def test_no_query_grows_with_the_number_of_rows(
             max_queued=100,
         ),
         "claim": lambda session: jobs.claim(session, job_id=fresh.id, worker="w", lease_seconds=9, max_attempts=3),
+        "claim within limits": lambda session: jobs.claim(
+            session, job_id=fresh.id, worker="w", lease_seconds=9, max_attempts=3, limits=LIMITS
+        ),
+        "jobs that were held back": lambda session: quotas.may_start_now(session, tenant_id=tenant_id, default=LIMITS),
+        "usage": lambda session: quotas.limits_and_usage(session, tenant_id=tenant_id, default=LIMITS),
         "settle": lambda session: jobs.settle_overdue(session, max_attempts=3),
         "due": lambda session: jobs.due_jobs(session, older_than_seconds=600, limit=50),
         "expired jobs": lambda session: jobs.expired_jobs(session),
@@ -132,5 +134,7 @@ def test_no_query_grows_with_the_number_of_rows(
         "purgeable files": lambda session: files.purgeable(session),
         "delete file": lambda session: files.delete_file(session, tenant_id=tenant_id, file_id=spare),
     }
+    for name in set(uses) - OF_THE_SERVICE:
+        uses[f"{name}, as a request does it"] = as_tenant(tenant_id, uses[name])
     pages = {name: pages_read(factory, engine, use) for name, use in uses.items()}
     assert {name: count for name, count in pages.items() if count > MOST_PAGES} == {}

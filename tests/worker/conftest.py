@@ -145,6 +145,7 @@ class Bench:
                 sha256=stored.sha256,
                 canonical_path=stored.name,
                 canonical_sha256=stored.sha256,
+                canonical_bytes=stored.bytes,
                 facts=facts,
                 retention=timedelta(days=1),
             )

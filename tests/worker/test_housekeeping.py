@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import func, update
 
 from store import queue
+from store.backup import no_expiry
 from store.database import transaction, try_lock
 from store.settings import Settings
 from store.tables import File, Job
@@ -87,3 +88,13 @@ def test_what_is_past_its_retention_goes_with_its_files(bench: Any, room: Room) 
         assert session.get(Job, job_id) is None
     assert bench.files_of(job_id) == set()
     assert not room.storage.path(f"files/{bench.tenant_id}/{upload}").exists()
+
+
+def test_nothing_expires_while_a_backup_copies_files(bench: Any, room: Room) -> None:
+    file_id = bench.add_images("clean", *bench.images(6), bench.classes)
+    change(room, File, file_id, expires_at=func.now() - timedelta(seconds=1))
+    with no_expiry(room.settings.database_url):
+        expire(room)
+        assert len(list(room.storage.folders())) == 1
+    expire(room)
+    assert list(room.storage.folders()) == []

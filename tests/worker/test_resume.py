@@ -1,9 +1,12 @@
 """A job that is interrupted goes on from its checkpoint, and ends as an undisturbed one, bit for bit."""
 
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
+
+from tests import scale
 
 STEPS = (
     "child.validating",
@@ -36,30 +39,35 @@ def outcome(bench: Any, job_id: UUID) -> tuple[str, Any, Any]:
     return bench.artifacts(job_id)["repaired.safetensors"].sha256, job.result["t"], job.result["after"]
 
 
-def test_killed_at_every_step_in_turn_it_ends_as_if_nothing_had_happened(hasty: Any, tmp_path: Any) -> None:
+@pytest.mark.parametrize("rounds", scale.RESUMES)
+def test_killed_at_every_step_in_turn_it_ends_as_if_nothing_had_happened(
+    hasty: Any, tmp_path: Path, rounds: int
+) -> None:
     model = hasty.add_model(hasty.suspect.state_dict())
     clean = hasty.add_images("clean", *hasty.images(48, seed=2), hasty.classes)
     hasty.start_worker()
     undisturbed = hasty.post(model=model, clean=clean)
     hasty.wait_for_end(undisturbed)
     hasty.workers[-1].kill_9()
+    attempts = len(STEPS) + 1
     hasty.environment |= {
         "MODECONN_FAILPOINTS": ",".join(f"{step}:kill" for step in STEPS),
-        "MODECONN_FAILPOINTS_ONCE": str(tmp_path),
-        "MODECONN_MAX_ATTEMPTS": str(len(STEPS) + 1),
+        "MODECONN_MAX_ATTEMPTS": str(attempts),
     }
-    hasty.start_worker()
-    job_id = hasty.post(model=model, clean=clean)
-    hasty.wait_for(lambda: hasty.workers[-1].process.poll() is not None, "the death of the worker in the last step")
-    hasty.start_worker()
-    hasty.wait_for_end(job_id)
-    assert {file.name for file in tmp_path.iterdir()} >= set(STEPS), "every step must have been reached"
-    attempts = len(STEPS) + 1
-    assert hasty.job(job_id).attempt == attempts
-    assert outcome(hasty, job_id) == outcome(hasty, undisturbed)
-    assert hasty.files_of(job_id) == {str(attempts)}
-    kept = {file.name for file in (hasty.settings.storage_root / "jobs" / str(job_id) / str(attempts)).iterdir()}
-    assert "checkpoint" not in kept
+    for number in range(rounds):
+        once = tmp_path / f"once-{number}"
+        once.mkdir()
+        hasty.environment["MODECONN_FAILPOINTS_ONCE"] = str(once)
+        first = hasty.start_worker()
+        job_id = hasty.post(model=model, clean=clean)
+        hasty.wait_for(lambda worker=first: worker.process.poll() is not None, "the worker's death in the last step")
+        second = hasty.start_worker()
+        hasty.wait_for_end(job_id)
+        assert {file.name for file in once.iterdir()} >= set(STEPS), "every step must have been reached"
+        assert hasty.job(job_id).attempt == attempts
+        assert outcome(hasty, job_id) == outcome(hasty, undisturbed)
+        assert hasty.files_of(job_id) == {str(attempts)}
+        second.kill_9()
 
 
 def test_a_damaged_checkpoint_costs_time_and_nothing_else(hasty: Any, tmp_path: Any) -> None:

@@ -8,6 +8,10 @@ from uuid import UUID
 import pytest
 import torch
 from safetensors.torch import load_file
+from sqlalchemy import update
+
+from store.database import SessionFactory, transaction
+from store.tables import Tenant
 
 STAGES = ["validating", "scanning", "preparing_ends", "fitting_path", "sweeping", "selecting", "exporting"]
 
@@ -64,3 +68,18 @@ def test_a_job_without_a_message_is_found_by_the_sweep(bench: Any) -> None:
     job_id = bench.post(send=False)
     bench.start_worker()
     assert bench.wait_for_end(job_id).state == "succeeded"
+
+
+def test_a_job_that_its_tenants_limit_held_back_follows_when_another_ends(bench: Any, factory: SessionFactory) -> None:
+    with transaction(factory) as session:
+        session.execute(update(Tenant).values(max_running_jobs=1))
+    endless = bench.post(steps=10**6)
+    first, second = bench.start_worker(), bench.start_worker()
+    bench.wait_for(lambda: bench.job(endless).state == "running", "the start of the first job")
+    waiting = bench.post()
+    bench.wait_for(lambda: bench.job(waiting).held_back_at is not None, "the other worker's look at it")
+    assert bench.job(waiting).state == "queued"
+    bench.cancel(endless)
+    assert bench.wait_for_end(waiting).state == "succeeded"
+    assert bench.job(waiting).started_at > bench.job(endless).finished_at
+    assert "sent again" not in first.log.read_text() + second.log.read_text(), "no sweep had to find it"

@@ -1,0 +1,1 @@
+"""What the caller's tenant may use, and what it uses."""
