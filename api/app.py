@@ -33,6 +33,8 @@ from api.rates import Rates
 from api.repair.endpoints import router as repair
 from api.repair.kind import REPAIR
 from api.selections.endpoints import router as selections
+from intake.launcher import probe
+from intake.limits import Limits
 from store.checked import CheckedFiles
 from store.database import make_engine, session_factory
 from store.settings import get_settings
@@ -96,6 +98,7 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
     life = asyncio.create_task(inspector.run())
     try:
         storage = LocalStorage(settings.storage_root)
+        sandbox = await anyio.to_thread.run_sync(probe, Limits())
         yield Parts(
             settings=settings,
             factory=session_factory(engine),
@@ -106,6 +109,7 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
             rates=Rates(settings),
             queue_room=QueueRoom(settings.max_queue_depth),
             intake_slots=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
+            sandbox=sandbox,
             stopping=asyncio.Event(),
         )
     finally:

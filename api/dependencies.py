@@ -15,6 +15,7 @@ from api.inspector import Inspector
 from api.jobs.room import QueueRoom
 from api.metrics import Metrics
 from api.rates import Rates
+from intake.launcher import Sandbox
 from store import keys
 from store.checked import CheckedFiles
 from store.database import SessionFactory, transaction
@@ -35,6 +36,7 @@ class Parts:
     queue_room: QueueRoom
     rates: Rates
     intake_slots: CapacityLimiter  # conversions at the same time
+    sandbox: Sandbox  # what shuts the readers of uploads in on this machine
     stopping: Event  # set when the server is told to stop: open streams end
 
 

@@ -1,27 +1,39 @@
-"""The child process: `python -m intake TASK SOURCE_FD TARGET_FD PARENT_PID LIMITS`, one JSON line on stdout."""
+"""The child process: `python -m intake TASK SOURCE_FD TARGET_FD PARENT_PID LIMITS`, one JSON line on stdout.
+
+`python -m intake probe PARENT_PID LIMITS` tells what shuts readers in on this machine, and reads nothing.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import errno
+import importlib
 import json
 import os
+import pkgutil
 import sys
 from typing import Any
 
+import intake
 from intake import sandbox
-from intake.launcher import TASKS
+from intake.launcher import PROBE, TASKS
 from intake.limits import Limits
 from intake.problems import IntakeRefused, refusal, shown
 
 
 def main(arguments: list[str]) -> int:
     """Convert the open source into the open target; whatever happens, the answer is one line."""
-    task, source_fd, target_fd, parent, limits_json = arguments
+    task, *files, parent, limits_json = arguments
     limits = Limits.from_json(limits_json)
-    missing = sandbox.enter(limits, int(parent))
-    answers = _take_output()
+    if task == PROBE:
+        _compile_all()
+    answers, nowhere = os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    room = sandbox.enter_reader(limits, int(parent))
+    _silence(nowhere)
     try:
-        answer = {"facts": _convert(task, int(source_fd), int(target_fd), limits), "missing": missing}
+        answer = dataclasses.asdict(room)
+        if task != PROBE:
+            answer["facts"] = _convert(task, int(files[0]), int(files[1]), limits)
     except IntakeRefused as refused:
         answer = _refused(refused)
     except MemoryError:
@@ -41,14 +53,24 @@ def main(arguments: list[str]) -> int:
 _TOO_MUCH = "Reading the file takes more than {}. Upload a smaller file, or one in another of the accepted formats."
 
 
-def _take_output() -> int:
-    """A private copy of stdout; from here on, what libraries print goes nowhere."""
-    answers = os.dup(1)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
+def _silence(nowhere: int) -> None:
+    """From here on, what libraries print goes nowhere; until here, the parent hears what goes wrong."""
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
     os.close(nowhere)
-    return answers
+
+
+def _compile_all() -> None:
+    """Import once all that readers import, so that it lies compiled: who is shut in cannot write compiled code.
+
+    In a process of its own, because some libraries start threads, and a namespace is left with one thread only.
+    """
+    child = os.fork()
+    if child == 0:
+        for module in pkgutil.iter_modules(intake.__path__, "intake."):
+            importlib.import_module(module.name)
+        os._exit(0)
+    os.waitpid(child, 0)
 
 
 def _convert(task: str, source_fd: int, target_fd: int, limits: Limits) -> Any:

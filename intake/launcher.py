@@ -24,12 +24,14 @@ from typing import Any, Final, cast, get_args
 from intake.facts import DatasetFacts, DatasetKind, ModelFacts
 from intake.limits import MIB, Limits
 from intake.problems import PROBLEMS, IntakeFailed, IntakeRefused, refusal, shown
+from intake.sandbox import Sandbox
 
-__all__ = ["PROBLEMS", "IntakeFailed", "IntakeRefused", "convert_dataset", "convert_model"]
+__all__ = ["PROBLEMS", "IntakeFailed", "IntakeRefused", "Sandbox", "convert_dataset", "convert_model", "probe"]
 
 _log = logging.getLogger(__name__)
 _DATASET_KINDS: Final = get_args(DatasetKind)
 TASKS: Final = ("model", *_DATASET_KINDS)
+PROBE: Final = "probe"
 _MAX_ANSWER_BYTES = 64 * MIB
 _KEPT_ENVIRONMENT: Final = ("LD_LIBRARY_PATH",)
 _ENVIRONMENT: Final = {
@@ -60,12 +62,24 @@ def convert_dataset(src: Path, dst: Path, limits: Limits, *, kind: DatasetKind) 
     return cast(DatasetFacts, _convert(kind, src, dst, limits))
 
 
+def probe(limits: Limits) -> Sandbox:
+    """What shuts the readers of uploads in on this machine, asked of one that reads nothing.
+
+    Raises IntakeFailed when no reader can be started.
+    """
+    try:
+        answer = _ask_child([PROBE], (), limits)
+        return Sandbox(in_force=answer["in_force"], missing=answer["missing"])
+    except (OSError, IntakeRefused, KeyError) as error:
+        raise IntakeFailed(f"The reader of uploads cannot be started: {error}") from error
+
+
 def _convert(task: str, src: Path, dst: Path, limits: Limits) -> dict[str, Any]:
     try:
         source = os.open(src, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
             with _new_file(dst) as target:
-                return _ask_child(task, source, target, limits)
+                return dict(_ask_child([task, str(source), str(target)], (source, target), limits)["facts"])
         finally:
             os.close(source)
     except OSError as error:
@@ -94,14 +108,13 @@ def _new_file(dst: Path) -> Iterator[int]:
         os.close(folder)
 
 
-def _ask_child(task: str, source: int, target: int, limits: Limits) -> dict[str, Any]:
-    arguments = [task, str(source), str(target), str(os.getpid()), limits.to_json()]
+def _ask_child(task: list[str], files: tuple[int, ...], limits: Limits) -> dict[str, Any]:
     child = subprocess.Popen(
-        [sys.executable, "-I", "-m", "intake", *arguments],
+        [sys.executable, "-I", "-m", "intake", *task, str(os.getpid()), limits.to_json()],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,  # what goes wrong before the first untrusted byte; the child closes it then
-        pass_fds=(source, target),
+        pass_fds=files,
         env=_ENVIRONMENT | {name: os.environ[name] for name in _KEPT_ENVIRONMENT if name in os.environ},
         cwd="/",
         start_new_session=True,
@@ -144,11 +157,11 @@ def _read_answer(child: subprocess.Popen[bytes], deadline: float) -> bytes | Non
 
 @functools.cache
 def _warn_of_missing(what: str) -> None:
-    _log.warning("the kernel does not let the intake take away from its readers: %s", what)
+    _log.warning("the kernel lacks, for the sandbox of the intake's readers: %s", what)
 
 
 def _understand(answer: bytes, code: int, errors: bytes, limits: Limits) -> dict[str, Any]:
-    """The facts in the child's answer; raises what the answer, or the way the child died, says."""
+    """The child's answer when all went well; raises what the answer, or the way the child died, says."""
     if code == -signal.SIGKILL:  # not from here: the machine ran out of memory
         raise refusal(
             "intake-out-of-memory", "The machine ran out of memory while reading the file. Upload a smaller one."
@@ -167,10 +180,10 @@ def _understand(answer: bytes, code: int, errors: bytes, limits: Limits) -> dict
         )
     try:
         message = json.loads(answer)
-        if "facts" in message and code == 0:
+        if "missing" in message and code == 0:
             if message["missing"]:
                 _warn_of_missing(", ".join(message["missing"]))
-            return dict(message["facts"])
+            return dict(message)
         if "refused" in message:
             raise IntakeRefused(**message["refused"])
     except (ValueError, KeyError, TypeError):

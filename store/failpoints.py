@@ -47,12 +47,18 @@ def failpoint(step: str) -> None:
         _act(step, point.action)
 
 
+def folder() -> Path | None:
+    """Where processes agree on who is the first; they write there."""
+    named = os.environ.get("MODECONN_FAILPOINTS_ONCE")
+    return Path(named) if named else None
+
+
 def _first_of_all(step: str) -> bool:
-    folder = os.environ.get("MODECONN_FAILPOINTS_ONCE")
-    if folder is None:
+    shared = folder()
+    if shared is None:
         return True
     try:
-        (Path(folder) / step).touch(exist_ok=False)
+        (shared / step).touch(exist_ok=False)
     except FileExistsError:
         return False
     return True

@@ -82,6 +82,7 @@ class Settings(StoreSettings):
     failed_keys_per_minute: PositiveInt = 60  # of one address
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None
+    job_memory_bytes: PositiveInt | None = None  # of a job's child; None: three quarters of the worker's memory
 
     @model_validator(mode="after")
     def _lease_outlives_two_lost_heartbeats(self) -> Self:

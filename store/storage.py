@@ -48,11 +48,19 @@ def job_folder(job_id: UUID) -> str:
 
 
 class LocalStorage:
-    """Named files under one folder of a POSIX file system that the API and all workers share."""
+    """Named files under one folder of a POSIX file system that the API and all workers share.
 
-    def __init__(self, root: Path) -> None:
+    With `room`, a storage folder, this object writes and publishes below it alone, and what is unfinished lies there
+    too: a process can then be shut into it.
+    """
+
+    def __init__(self, root: Path, *, room: str | None = None) -> None:
         self.root = root.resolve()
-        self._unfinished = self.root / UNFINISHED
+        self._top = self.root if room is None else self.path(room)
+        if room is not None and not self._top.exists():
+            self._top.mkdir(parents=True)
+            _fsync_up(self._top.parent, self.root)
+        self._unfinished = self._top / UNFINISHED
         self._unfinished.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path(self, name: str) -> Path:
@@ -64,7 +72,7 @@ class LocalStorage:
 
     def new_writer(self, name: str) -> "Writer":
         """A writer whose bytes appear under `name` when it commits, and not at all otherwise."""
-        return Writer(name=name, target=self.path(name), folder=self._unfinished, root=self.root)
+        return Writer(name=name, target=self.path(name), folder=self._unfinished, top=self._top)
 
     def adopt(self, source: Path, name: str) -> StoredFile:
         """Move a finished file (best one made in `scratch`, so that nothing is copied) to `name`, durably.
@@ -82,7 +90,7 @@ class LocalStorage:
         with source.open("rb") as file:
             size, sha256 = os.fstat(file.fileno()).st_size, hashlib.file_digest(file, "sha256").hexdigest()
             os.fsync(file.fileno())
-        _publish(source, target, self.root)
+        _publish(source, target, self._top)
         return StoredFile(name=name, bytes=size, sha256=sha256)
 
     @contextmanager
@@ -167,8 +175,8 @@ class LocalStorage:
 class Writer:
     """Bytes on their way to a name: hashed and counted as they come. A context manager that aborts unless committed."""
 
-    def __init__(self, *, name: str, target: Path, folder: Path, root: Path) -> None:
-        self._name, self._target, self._root = name, target, root
+    def __init__(self, *, name: str, target: Path, folder: Path, top: Path) -> None:
+        self._name, self._target, self._top = name, target, top
         descriptor, partial = tempfile.mkstemp(dir=folder)
         self._file = os.fdopen(descriptor, "wb")
         self._partial = Path(partial)
@@ -196,7 +204,7 @@ class Writer:
         self._file.flush()
         os.fsync(self._file.fileno())
         self._file.close()
-        _publish(self._partial, self._target, self._root)
+        _publish(self._partial, self._target, self._top)
         return StoredFile(name=self._name, bytes=self._bytes, sha256=self.sha256)
 
     def abort(self) -> None:
@@ -219,13 +227,17 @@ def _last_written(path: Path) -> float:
     return max(found.stat().st_mtime for found in (path, *path.rglob("*")))
 
 
-def _publish(source: Path, target: Path, root: Path) -> None:
+def _publish(source: Path, target: Path, top: Path) -> None:
     """Rename `source` to `target` and make the new name, and the folders made for it, survive a power cut."""
     target.parent.mkdir(parents=True, exist_ok=True)
     source.rename(target)
-    for folder in (target.parent, *target.parent.parents):
-        fsync_folder(folder)
-        if folder == root:
+    _fsync_up(target.parent, top)
+
+
+def _fsync_up(folder: Path, top: Path) -> None:
+    for each in (folder, *folder.parents):
+        fsync_folder(each)
+        if each == top:
             break
 
 

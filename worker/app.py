@@ -4,6 +4,7 @@ Messages are hints (see store/queue.py): they are acknowledged before the work, 
 leave no result behind. Postgres says what is to be done.
 """
 
+import os
 from typing import Any
 from uuid import UUID
 
@@ -42,6 +43,9 @@ def configuration() -> dict[str, Any]:
     }
 
 
+_SECRETS = ("DATABASE_URL", "REDIS_URL")
+
+
 class _Desk:
     """Where the tasks find this process's room."""
 
@@ -50,8 +54,11 @@ class _Desk:
 
 @worker_init.connect
 def _open(**_: object) -> None:
-    _Desk.room = make_room(get_settings())
-    start_forkserver()
+    settings = get_settings()
+    _Desk.room = make_room(settings)
+    for secret in _SECRETS:
+        os.environ.pop(secret, None)  # it is read: what a job's child inherits holds no password
+    start_forkserver(settings.storage_root, settings.device)
 
 
 @worker_ready.connect

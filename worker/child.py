@@ -27,11 +27,13 @@ Message = dict[str, Any]
 Send = Callable[[Message], None]
 Spec = JobSpec | SelectionSpec
 
-# Modules whose `run(spec, send) -> {"result": ..., "artifacts": [...]}` the child calls. The parent has no torch.
+# Modules whose `run(spec, send) -> {"result": ..., "artifacts": [...]}` does the work. The parent has no torch.
 WORK: dict[JobKind, str] = {"repair": "worker.job", "analysis": "worker.analysis"}
 SELECT = "worker.selection"
+CELL = "worker.cell"  # has such a `run` too: shuts the child in, then calls that of the work
 
 _CONTEXT = multiprocessing.get_context("forkserver")
+_LONGEST_MESSAGE = 64 << 20  # of a child that may be in bad hands
 _LOST_SERVER = 255  # what multiprocessing reports when the fork server itself is gone
 _ENVIRONMENT = {
     # Keep freed tensors in the process instead of giving the pages back each step; measured: +30 % on the CPU.
@@ -41,35 +43,42 @@ _ENVIRONMENT = {
     # Ask the driver's library whether there is a GPU: asking CUDA itself would spoil it for all forked children.
     "PYTORCH_NVML_BASED_CUDA_CHECK": "1",
 }
-_PRELOAD = [*WORK.values(), SELECT, "torch._dynamo"]  # the last one is what the first optimizer imports, for seconds
+_PRELOAD = [*WORK.values(), SELECT, CELL, "torch._dynamo"]  # the last: what the first optimizer imports, for seconds
 
 log = logging.getLogger(__name__)
 
 
-def start_forkserver() -> None:
+def start_forkserver(storage_root: Path, device: str) -> None:
     """Start the server that children are forked from, and wait until it is ready (the import of torch takes seconds,
-    which no lease should pay for). It never touches CUDA.
+    which no lease should pay for). It never touches CUDA. Logs what the kernel lacks for the children's sandbox.
     """
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     _CONTEXT.set_forkserver_preload(_PRELOAD)
-    first = _CONTEXT.Process(target=_nothing)
+    answers, theirs = _CONTEXT.Pipe(duplex=False)
+    first = _CONTEXT.Process(target=_try_the_sandbox, args=(CELL, storage_root, device, theirs))
     first.start()
+    theirs.close()
+    with answers, suppress(EOFError):
+        if missing := json.loads(answers.recv_bytes()):
+            log.warning("the kernel lacks, for the sandbox of jobs: %s", ", ".join(missing))
     first.join()
 
 
-def _nothing() -> None:
+def _try_the_sandbox(cell: str, storage_root: Path, device: str, answers: Connection) -> None:
     """The first child's work: once it is done, the server has imported everything and children start at once."""
+    missing = importlib.import_module(cell).try_out(storage_root, device)
+    answers.send_bytes(json.dumps(missing).encode())
 
 
 class Child:
     """One running child, as its parent sees it."""
 
-    def __init__(self, work: str, spec: Spec) -> None:
+    def __init__(self, spec: Spec) -> None:
         self.messages, theirs = _CONTEXT.Pipe(duplex=False)
         heard, printed = _CONTEXT.Pipe(duplex=False)
         self.last_words = LastWords(heard)
-        self._process = _CONTEXT.Process(target=_main, args=(work, spec, theirs, printed), daemon=True)
+        self._process = _CONTEXT.Process(target=_main, args=(CELL, spec, theirs, printed), daemon=True)
         self._process.start()
         theirs.close()  # so that its death closes the pipe
         printed.close()
@@ -87,7 +96,7 @@ class Child:
         """Messages that have arrived; none where the pipe is at its end. Never blocks for long."""
         with suppress(EOFError, OSError):
             while self.messages.poll():
-                yield json.loads(self.messages.recv_bytes())
+                yield json.loads(self.messages.recv_bytes(_LONGEST_MESSAGE))
 
     def kill(self) -> None:
         """End the child now, whatever it does; its memory (and the GPU's) is free when this returns."""
@@ -114,27 +123,27 @@ class Child:
         return f"The process that ran it ended with exit code {code} and without a result."
 
 
-def _main(work: str, spec: Spec, messages: Connection, printed: Connection) -> None:
+def _main(cell: str, spec: Spec, messages: Connection, printed: Connection) -> None:
     for stream in (1, 2):
         os.dup2(printed.fileno(), stream)
     faulthandler.enable(file=2, all_threads=False)
     # Ctrl-C and a supervisor's TERM reach the whole process group: the parent decides what they mean
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_die_with_the_worker, daemon=True).start()
     _be_the_first_to_go()
+    _keep_open(messages.fileno())
 
     def send(message: Message) -> None:
         messages.send_bytes(json.dumps(_plain(message), allow_nan=False).encode())
 
-    send(_outcome(work, spec, send))
+    send(_outcome(cell, spec, send))
     messages.close()
 
 
-def _outcome(work: str, spec: Spec, send: Send) -> Message:
+def _outcome(cell: str, spec: Spec, send: Send) -> Message:
     """How the work ended: `done`, `problem` (another attempt would end the same) or `interrupted` (it might not)."""
     try:
-        return {"kind": "done", **importlib.import_module(work).run(spec, send)}
+        return {"kind": "done", **importlib.import_module(cell).run(spec, send)}
     except JobProblem as problem:
         return {"kind": "problem", "problem": problem.body} | ({"trace": _trace()} if problem.__cause__ else {})
     except Exception as error:
@@ -173,12 +182,25 @@ def _memory_of(error: Exception) -> str:
     return "GPU" if "CUDA" in str(error) else "machine"
 
 
-def _die_with_the_worker() -> None:
+def die_with_the_worker() -> None:
     """A worker killed with -9 cannot end its child; another worker will run the job, so this one must not go on."""
+
+    def wait_and_die() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait_and_die, daemon=True).start()
+
+
+def _keep_open(messages: int) -> None:
+    """Close what the fork server's helpers left open: through one of these a child could have files removed."""
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
+    kept = {0, 1, 2, messages, *([parent.sentinel] if parent else [])}
+    for descriptor in {int(name) for name in os.listdir("/proc/self/fd")} - kept:
+        with suppress(OSError):  # the one that listed them
+            os.close(descriptor)
 
 
 def _be_the_first_to_go() -> None:

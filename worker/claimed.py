@@ -1,9 +1,11 @@
 """What a worker can do with the thing it has claimed, be it a job or a selection."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, Literal
 
+from store.jobs import NewArtifact
 from worker.child import Child, Message
 
 
@@ -13,6 +15,15 @@ class Order(StrEnum):
     GO_ON = "go on"
     CANCEL = "cancel"
     DEADLINE = "deadline"
+
+
+def made_in(folder: str, artifacts: Sequence[dict[str, Any]]) -> list[NewArtifact]:
+    """What a child says that it made. Raises ValueError for a file that is not of its own folder: a child in bad hands
+    must not name another's file as its own, for the API would serve it."""
+    for artifact in artifacts:
+        if artifact["path"] != f"{folder}/{artifact['name']}" or "/" in artifact["name"]:
+            raise ValueError(f"the child names {artifact['path']!r} as its own")
+    return [NewArtifact(**artifact) for artifact in artifacts]
 
 
 class Claimed(ABC):
@@ -37,7 +48,10 @@ class Claimed(ABC):
 
     @abstractmethod
     def finish(self, message: Message) -> None:
-        """Register the files and the result (`message` of kind `done`) and end it as succeeded."""
+        """Register the files and the result (`message` of kind `done`) and end it as succeeded.
+
+        Raises ValueError where the child names files that are not its own.
+        """
 
     @abstractmethod
     def fail(self, problem: dict[str, Any]) -> None:

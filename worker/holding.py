@@ -10,12 +10,14 @@ from sqlalchemy.orm import Session
 from store import jobs, queue, quotas
 from store.database import transaction
 from store.job_transitions import deadline_exceeded
-from store.jobs import Job, NewArtifact
+from store.jobs import Job
 from store.quotas import Limits
 from store.settings import Settings
+from store.storage import UNFINISHED
 from store.tables import File
-from worker.child import WORK, Child, Message
-from worker.claimed import Claimed, Order
+from worker.child import Child, Message
+from worker.claimed import Claimed, Order, made_in
+from worker.memory import default_job_memory
 from worker.room import Room
 from worker.spec import CHECKPOINT_FILE, InputRef, JobSpec
 
@@ -50,7 +52,7 @@ class JobHolding(Claimed):
         return f"job {self._job.id} attempt {self._job.attempt}"
 
     def start(self) -> Child:
-        return Child(WORK[self._spec.kind], self._spec)
+        return Child(self._spec)
 
     def renew(self) -> Order:
         with transaction(self._room.factory) as session:
@@ -73,7 +75,7 @@ class JobHolding(Claimed):
             jobs.record_warning(session, **self._fence, data=warning)
 
     def finish(self, message: Message) -> None:
-        artifacts = [NewArtifact(**artifact) for artifact in message["artifacts"]]
+        artifacts = made_in(self._spec.folder, message["artifacts"])
         with transaction(self._room.factory) as session:
             ended = jobs.finish(session, **self._fence, result=message["result"], artifacts=artifacts)
         self._tidy(keep=self._job.attempt if ended.state == "succeeded" else None)
@@ -141,6 +143,7 @@ class JobHolding(Claimed):
         """After the end: remove what all attempts wrote, but for the files that are registered."""
         for attempt in range(1, self._job.attempt + 1):
             if attempt == keep:
+                self._room.storage.delete_tree(f"{self._spec.folder_of(attempt)}/{UNFINISHED}")
                 self._room.storage.delete(f"{self._spec.folder_of(attempt)}/{CHECKPOINT_FILE}")
             else:
                 self._room.storage.delete_tree(self._spec.folder_of(attempt))
@@ -165,6 +168,7 @@ def job_spec(session: Session, job: Job, settings: Settings) -> JobSpec:
         storage_root=settings.storage_root,
         device=settings.device,
         threads=settings.threads or len(os.sched_getaffinity(0)),
+        memory_bytes=settings.job_memory_bytes or default_job_memory(),
         checkpoint_seconds=settings.checkpoint_seconds,
     )
 

@@ -26,7 +26,7 @@ _SHOWN_SUGGESTIONS = 3
 def run(spec: JobSpec, send: Send) -> dict[str, Any]:
     """Carry out one attempt; returns `result` and `artifacts` as the database keeps them. Raises JobProblem."""
     torch.set_num_threads(spec.threads)
-    storage = LocalStorage(spec.storage_root)
+    storage = LocalStorage(spec.storage_root, room=spec.folder)
     reporter = Reporter(send)
     reporter.stage("validating", method_done=0.0)
     config = configuration(spec)

@@ -18,7 +18,7 @@ from worker.spec import SelectionSpec
 def run(spec: SelectionSpec, send: Send) -> dict[str, Any]:
     """Carry out one attempt; returns the figures as `result`, and the weights' file. Raises JobProblem."""
     torch.set_num_threads(spec.repair.threads)
-    storage = LocalStorage(spec.repair.storage_root)
+    storage = LocalStorage(spec.repair.storage_root, room=spec.folder)
     inputs = read_inputs(storage, spec.repair)
     try:
         path_file = storage.verify(spec.path_file, spec.path_sha256)

@@ -9,11 +9,12 @@ from sqlalchemy import select
 
 from store import queue, selections
 from store.database import transaction
-from store.jobs import Job, NewArtifact
+from store.jobs import Job
+from store.storage import UNFINISHED
 from store.tables import Artifact, Selection
 from worker import problems
-from worker.child import SELECT, Child, Message
-from worker.claimed import Claimed, Order
+from worker.child import Child, Message
+from worker.claimed import Claimed, Order, made_in
 from worker.holding import job_spec
 from worker.room import Room
 from worker.spec import PATH_FILE, SelectionSpec
@@ -62,7 +63,7 @@ class SelectionHolding(Claimed):
         return f"selection {row.id} (t={row.t:g} of job {row.job_id}) attempt {row.attempt}"
 
     def start(self) -> Child:
-        return Child(SELECT, self._spec)
+        return Child(self._spec)
 
     def renew(self) -> Order:
         self._lease(self._room.settings.lease_seconds)
@@ -73,9 +74,10 @@ class SelectionHolding(Claimed):
         self.fail(problems.problem("deadline-exceeded", "The selection ran out of time", "Ask for this t again."))
 
     def finish(self, message: Message) -> None:
-        [artifact] = message["artifacts"]
+        [artifact] = made_in(self._spec.folder, message["artifacts"])
         with transaction(self._room.factory) as session:
-            selections.finish(session, **self._fence, figures=message["result"], artifact=NewArtifact(**artifact))
+            selections.finish(session, **self._fence, figures=message["result"], artifact=artifact)
+        self._room.storage.delete_tree(f"{self._spec.folder}/{UNFINISHED}")
         log.info("%s: succeeded", self.label)
 
     def fail(self, problem: dict[str, Any]) -> None:

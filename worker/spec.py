@@ -40,6 +40,7 @@ class JobSpec:
     storage_root: Path
     device: Literal["auto", "cpu", "cuda"]
     threads: int
+    memory_bytes: int
     checkpoint_seconds: float
 
     @property

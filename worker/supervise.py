@@ -10,6 +10,7 @@ import tenacity
 from store.database import DATABASE_AWAY
 from store.errors import StaleFence
 from store.failpoints import failpoint
+from worker import problems
 from worker.claimed import Claimed
 from worker.holding import JobHolding
 from worker.room import Room
@@ -87,7 +88,11 @@ def _record(claimed: Claimed, ending: Ending) -> None:
     match ending.how:
         case How.DONE:
             failpoint("worker.done")
-            claimed.finish(ending.message)
+            try:
+                claimed.finish(ending.message)
+            except ValueError as error:
+                log.error("%s: %s", claimed.label, error)
+                claimed.fail(problems.crashed("The process that ran it reported files that are not its own"))
             failpoint("worker.finished")
         case How.PROBLEM:
             claimed.fail(ending.message["problem"])

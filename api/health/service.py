@@ -7,7 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from api.dependencies import Parts
 from api.errors import ApiError
-from api.health.schemas import Ready
+from api.health.schemas import Ready, SandboxState
 from store import queue
 from store.database import transaction
 
@@ -24,7 +24,7 @@ def ready(parts: Parts) -> Ready:
     if any(said != "ok" for said in checks.values()):
         failed = "; ".join(f"{part}: {said}" for part, said in checks.items() if said != "ok")
         raise ApiError("not-ready", f"{failed}.", headers={"Retry-After": "2"}, checks=checks)
-    return Ready.model_validate({"checks": checks})
+    return Ready.model_validate({"checks": checks, "sandbox": SandboxState.model_validate(parts.sandbox)})
 
 
 def _database(parts: Parts) -> str:

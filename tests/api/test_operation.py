@@ -10,6 +10,8 @@ import pytest
 from httpx_sse import connect_sse
 from tenacity import retry, stop_after_delay, wait_fixed
 
+from intake.launcher import probe
+from intake.limits import Limits
 from store.settings import Settings
 from tests.api.conftest import Server, Tenant, problem, serving
 
@@ -107,3 +109,11 @@ def test_a_server_without_its_database_says_so(
         problem(answer, 503, "database-unavailable")
         assert int(answer.headers["retry-after"]) > 0
         assert "127.0.0.1:1" not in answer.text
+
+
+def test_readyz_says_what_shuts_the_readers_of_uploads_in(own_server: Server) -> None:
+    own_server.wait_until_ready()
+    said = httpx.get(f"{own_server.url}/readyz").json()["sandbox"]
+    kernel = probe(Limits())
+    assert said == {"in_force": kernel.in_force, "missing": kernel.missing}
+    assert "resource limits" in said["in_force"]

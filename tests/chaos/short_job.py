@@ -1,14 +1,18 @@
-"""A repair that takes moments: the messages, points and files of a real one without the method. It can misbehave."""
+"""A repair that takes moments: the messages, points and files of a real one without the method. It can misbehave.
+
+It stands in the place of `worker.cell`: not shut in, since that imports torch, and what is tried here is the service.
+"""
 
 import ctypes
 import hashlib
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 from store.storage import LocalStorage
-from worker.child import Send
+from worker.child import Send, die_with_the_worker
 from worker.spec import REPAIRED_FILE, JobSpec
 
 TS = (0.0, 0.25, 0.5, 0.75, 1.0)
@@ -23,6 +27,7 @@ def content(seed: int) -> bytes:
 
 def run(spec: JobSpec, send: Send) -> dict[str, Any]:
     """Takes `method.steps` milliseconds; does what `POISON_SEEDS` says where the seed is one of them."""
+    die_with_the_worker()
     _stage(send, "validating", 0.0)
     _misbehave(spec.seed)
     for t in TS:
@@ -42,6 +47,11 @@ def run(spec: JobSpec, send: Send) -> dict[str, Any]:
     listed = {name: artifact[name] for name in ("name", "bytes", "sha256", "media_type")}
     result = {"t": 0.5, "reason": "A short job.", "criteria_met": True, "before": _FIGURES, "after": _FIGURES}
     return {"result": result | {"artifacts": [listed]}, "artifacts": [artifact]}
+
+
+def try_out(storage_root: Path, device: str) -> list[str]:
+    """Nothing is lacking."""
+    return []
 
 
 def _stage(send: Send, stage: str, done: float) -> None:

@@ -3,5 +3,5 @@
 from worker import child
 from worker.app import app as app
 
-child.WORK["repair"] = "tests.chaos.short_job"
-child._PRELOAD[:] = ["tests.chaos.short_job"]  # no torch: a killed worker is back within a second
+child.CELL = "tests.chaos.short_job"
+child._PRELOAD[:] = [child.CELL]  # no torch: a killed worker is back within a second

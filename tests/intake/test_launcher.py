@@ -183,14 +183,15 @@ def test_the_sandbox_takes_the_network_and_the_limits_away() -> None:
 import json, os, resource, socket, sys
 from intake import sandbox
 from intake.limits import Limits
-missing = sandbox.enter(Limits(), os.getppid())
+status = open("/proc/self/status")
+missing = sandbox.enter_reader(Limits(), os.getppid()).missing
 try:
     socket.create_connection(("127.0.0.1", int(sys.argv[1])), timeout=5)
     reached = True
 except OSError:
     reached = False
 names = ("AS", "CPU", "FSIZE", "NOFILE", "NPROC", "CORE")
-privileges = [line.split()[1] for line in open("/proc/self/status") if line.startswith("NoNewPrivs")]
+privileges = [line.split()[1] for line in status if line.startswith("NoNewPrivs")]
 limits = [resource.getrlimit(getattr(resource, "RLIMIT_" + name))[0] for name in names]
 print(json.dumps([missing, reached, limits, privileges]))
 """
