@@ -20,18 +20,18 @@ PATIENT = {"MODECONN_MAX_ATTEMPTS": "30"}  # one job may be hit again and again:
 
 @pytest.mark.parametrize("count", scale.KILLED_WORKER_JOBS)
 def test_workers_killed_all_the_time_lose_and_double_nothing(
-    service: Service, customer: Customer, settle: Callable[[], Audit], count: int
+    service: Service, customer: Customer, settle: Callable[[], Audit], database: SessionFactory, count: int
 ) -> None:
     names = service.start_workers(3, **PATIENT)
     generator = random.Random(0)
 
     def kill_one() -> None:
-        victim = generator.choice(names)
+        victim = at_work(database, service, names) or generator.choice(names)
         service.kill_9(victim)
         names[names.index(victim)] = service.start_worker(**PATIENT)
 
     with trouble((0.5, 3.0), kill_one) as kills:
-        customer.post(count)
+        customer.post(count, milliseconds=200)  # most are long enough to be met
         found = settle()
     print(f"{len(kills)} workers killed")
     found.require_nothing_wrong()
@@ -56,6 +56,14 @@ def test_workers_that_sleep_through_their_lease_write_nothing_stale(
     found.require_nothing_wrong()
     assert set(found.states) == {"succeeded"}
     assert told == slept
+
+
+def at_work(database: SessionFactory, service: Service, names: list[str]) -> str | None:
+    """One of these workers that has a job now."""
+    with transaction(database) as session:
+        running = session.scalars(select(Job.worker).where(Job.state == "running")).all()
+    pids = {int(worker.rpartition(":")[2]) for worker in running if worker}
+    return next((name for name in names if service.parts[name].process.pid in pids), None)
 
 
 def unended(database: SessionFactory, customer: Customer) -> int:
