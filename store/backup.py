@@ -74,7 +74,7 @@ def no_expiry(database_url: str) -> Iterator[None]:
 def _write(tar: tarfile.TarFile, connection: Connection, storage: LocalStorage, scratch: Path) -> Manifest:
     tables, members, missing = [], {}, []
     connection.execute(text(MAY_WAIT))
-    connection.execute(text("SET LOCAL row_security = off"))  # an error rather than the rows of one tenant
+    _require_sight(connection)
     revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
     made_at = connection.scalar(text("SELECT now()::text"))
     for table in _tables(connection):
@@ -107,6 +107,19 @@ def _write(tar: tarfile.TarFile, connection: Connection, storage: LocalStorage, 
     return manifest
 
 
+def _require_sight(connection: Connection) -> None:
+    """Row-level security hides rows without a word. Raises BackupRefused where it would, from this role."""
+    hidden = """
+        SELECT tablename FROM pg_policies WHERE policyname = 'whole_service'
+        AND row_security_active(quote_ident(tablename)) AND NOT current_user = ANY (roles)
+    """
+    if tables := connection.scalars(text(hidden)).all():
+        raise BackupRefused(
+            f"The database hides rows of {', '.join(sorted(tables))} from this role: "
+            "use the DATABASE_URL of the role that migrates."
+        )
+
+
 def _tables(connection: Connection) -> list[Table]:
     """The tables as the database has them (not as this code would), each after those that its rows point to."""
     found = MetaData()
@@ -121,7 +134,7 @@ def _sequences(connection: Connection) -> dict[str, int]:
 
 def _copy_out(connection: Connection, table: Table, columns: list[str], target: Path) -> int:
     with target.open("wb") as file, cursor_of(connection) as cursor:
-        with cursor.copy(copy_statement(connection, table.name, columns, "TO STDOUT")) as rows:
+        with cursor.copy(copy_statement(table.name, columns, "TO STDOUT")) as rows:
             for part in rows:
                 file.write(part)
         return int(cursor.rowcount)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, text
+from sqlalchemy.dialects.postgresql.base import PGDialect
 
 from store.errors import BackupRefused
 from store.storage import CHUNK_BYTES
@@ -39,9 +40,11 @@ class Manifest:
     members: dict[str, str]
 
 
-def copy_statement(connection: Connection, table: str, columns: list[str], direction: str) -> str:
-    quote = connection.dialect.identifier_preparer.quote
-    return f"COPY {quote(table)} ({', '.join(map(quote, columns))}) {direction}"
+quoted = PGDialect().identifier_preparer.quote  # a name, in quotes where it needs them
+
+
+def copy_statement(table: str, columns: list[str], direction: str) -> str:
+    return f"COPY {quoted(table)} ({', '.join(map(quoted, columns))}) {direction}"
 
 
 def cursor_of(connection: Connection) -> Any:

@@ -20,7 +20,7 @@ from client.serving.embedded import LOCALHOST as LOCALHOST
 from client.serving.embedded import free_port as free_port
 from client.serving.parts import Guard, Launch, Part
 from migrations import alembic_config
-from store.database import SessionFactory, make_engine, session_factory, transaction
+from store.database import TENANT_ROLE, SessionFactory, make_engine, session_factory, transaction
 from store.settings import Settings
 from store.storage import LocalStorage
 from store.tables import Tenant
@@ -91,6 +91,24 @@ def empty_database_url(postgres_admin: Engine) -> Iterator[str]:
         _create_database(connection, name, "template0")
         yield _named(postgres_admin.url, name)
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def hosted_database_urls(postgres_admin: Engine, migrated_template: str) -> Iterator[list[str]]:
+    """URLs of two databases without tables, as a hosted Postgres gives them: their owner is no superuser.
+
+    The tenants' role is there already, made by the template's migration.
+    """
+    owner, names = f"owner_{uuid4().hex}", [f"hosted_{uuid4().hex}" for _ in range(2)]
+    with postgres_admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {owner} LOGIN CREATEROLE")
+        connection.exec_driver_sql(f"GRANT {TENANT_ROLE} TO {owner} WITH ADMIN OPTION")
+        for name in names:
+            connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE template0 OWNER {owner}")
+        yield [_named(postgres_admin.url.set(username=owner), name) for name in names]
+        for name in names:
+            connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.exec_driver_sql(f"DROP ROLE {owner}")
 
 
 @pytest.fixture

@@ -4,10 +4,13 @@ import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
-from sqlalchemy import Engine, inspect, update
+from alembic import command
+from sqlalchemy import Engine, inspect, make_url, update
 
+from migrations import alembic_config
 from store import backup
 from store.backup_file import MANIFEST, read_manifest, seal
 from store.database import make_engine
@@ -161,6 +164,37 @@ def test_it_is_restored_into_what_is_empty_only(
         restore(database_url, elsewhere, saved)
     with pytest.raises(BackupRefused, match="has stored files already"):
         restore(empty_database_url, storage, saved)
+
+
+def test_no_superuser_is_needed(
+    hosted_database_urls: list[str], storage: LocalStorage, elsewhere: LocalStorage, tmp_path
+):
+    old, new = map(make_engine, hosted_database_urls)
+    command.upgrade(alembic_config(hosted_database_urls[0]), "head")
+    fill(old)
+    missing = backup.save(hosted_database_urls[0], storage, tmp_path / "out").missing
+    assert sorted(missing) == [UPLOAD, WEIGHTS]  # nobody put them there
+    restore(hosted_database_urls[1], elsewhere, tmp_path / "out")
+    assert {table: len(rows) for table, rows in contents(new).items()} == {
+        table: len(rows) for table, rows in contents(old).items()
+    }
+    old.dispose()
+    new.dispose()
+
+
+def test_a_role_that_does_not_see_all_is_refused(
+    hosted_database_urls: list[str], postgres_admin: Engine, storage: LocalStorage, tmp_path
+):
+    owner = hosted_database_urls[0]
+    command.upgrade(alembic_config(owner), "head")
+    reader, engine = f"reader_{uuid4().hex}", make_engine(owner)
+    with postgres_admin.connect() as admin, engine.begin() as connection:
+        admin.exec_driver_sql(f"CREATE ROLE {reader} LOGIN")
+        connection.exec_driver_sql(f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {reader}")
+    engine.dispose()
+    with pytest.raises(BackupRefused, match=r"hides rows of .*jobs.* from this role"):
+        backup.save(make_url(owner).set(username=reader).render_as_string(), storage, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_what_was_damaged_already_is_named_and_left_out(
