@@ -39,7 +39,8 @@ serve: install  ## start the service: make serve [DATA=data] [PORT=8000]
 	$(BIN)/modeconn serve --data $(DATA) --port $(PORT)
 
 test: lint  ## lint, then every test, against the real Postgres and Redis that the tests start
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --ignore tests/chaos
+	$(BIN)/python -m pytest tests/chaos
 
 test-slow: install  ## the long battery: queries on a million job rows
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -27,6 +27,8 @@ from store.tables import Tenant
 
 TEMPLATE = "modeconn_template"
 
+os.environ.pop("COLUMNS", None)  # xdist gives it to its workers, and the command would keep to it
+
 # the same examples every time and no clock: what failed once fails again, also on a busy machine
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
 hypothesis.settings.load_profile("repeatable")

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -99,7 +99,7 @@ JOB_ROUTES = [
     ("GET", "/repair/{}/manifest"),
     ("GET", "/repair/{}/artifacts/report.html"),
     ("GET", "/repair/{}/selections"),
-    ("GET", f"/repair/{{}}/selections/{uuid4()}"),
+    ("GET", f"/repair/{{}}/selections/{UUID(int=1)}"),
     ("POST", "/repair/{}/selections"),
     ("POST", "/repair/{}/cancel"),
     ("POST", "/repair/{}/retry"),
