@@ -15,7 +15,7 @@ from tests.chaos.oracle import Audit
 from tests.chaos.service import Customer, Service, trouble, wait_for
 from tests.chaos.short_job import POISON_SEEDS
 
-PATIENT = {"MODECONN_MAX_ATTEMPTS": "30"}  # one job may be hit again and again: none may be given up for that
+PATIENT = {"MODECONN_MAX_ATTEMPTS": "1000"}  # one job may be hit again and again: none may be given up for that
 
 
 @pytest.mark.parametrize("count", scale.KILLED_WORKER_JOBS)
