@@ -55,7 +55,7 @@ def test_workers_that_sleep_through_their_lease_write_nothing_stale(
     print(f"{slept} times asleep until another worker had the job; {told} times the sleeper was told so")
     found.require_nothing_wrong()
     assert set(found.states) == {"succeeded"}
-    assert told == slept
+    assert told >= slept  # a busy machine makes others lose their lease, too
 
 
 def at_work(database: SessionFactory, service: Service, names: list[str]) -> str | None:
