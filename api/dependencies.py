@@ -18,7 +18,7 @@ from api.rates import Rates
 from intake.launcher import Sandbox
 from store import keys
 from store.checked import CheckedFiles
-from store.database import SessionFactory, transaction
+from store.database import SessionFactory, reading
 from store.settings import Settings
 from store.storage import LocalStorage
 
@@ -50,8 +50,8 @@ class Caller:
     expires_at: datetime | None
 
 
-def parts_of(request: Request) -> Parts:
-    """The parts that the lifespan put together."""
+async def parts_of(request: Request) -> Parts:
+    """The parts that the lifespan put together. (async: a plain function would cost a trip to another thread.)"""
     parts: Parts = request.app.state.parts
     return parts
 
@@ -72,7 +72,7 @@ def authenticate(
     challenge = {"WWW-Authenticate": "Bearer"}
     if credentials is None:
         raise ApiError("key-missing", "Send your key as `Authorization: Bearer mcr_...`.", headers=challenge)
-    with transaction(parts.factory) as session:
+    with reading(parts.factory) as session:
         key = keys.authenticate(session, credentials.credentials)
         caller = Caller(key.tenant_id, key.id, tuple(key.scopes), key.expires_at) if key else None
     if caller is None:

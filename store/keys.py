@@ -11,7 +11,7 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from sqlalchemy import ColumnElement, func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -60,21 +60,19 @@ def create_key(
 
 
 def authenticate(session: Session, plaintext: str) -> ApiKey | None:
-    """The key that this is, unless it is wrong, expired or revoked. Notes its use."""
+    """The key that this is, unless it is wrong, expired or revoked. Notes its use, once a minute."""
     prefix, _, rest = plaintext.partition("_")
     key_id, _, secret = rest.partition("_")
     if prefix != PREFIX or len(key_id) != ID_CHARACTERS or not key_id.isascii() or not key_id.isalnum() or not secret:
         return None
-    key = session.scalar(select(ApiKey).where(ApiKey.id == key_id, _is_live()))
-    if key is None or not secrets.compare_digest(key.secret_sha256, _sha256(secret)):
+    unnoted = func.coalesce(ApiKey.last_used_at < func.now() - USE_RESOLUTION, true())
+    found = session.execute(select(ApiKey, unnoted).where(ApiKey.id == key_id, _is_live())).one_or_none()
+    if found is None or not secrets.compare_digest(found[0].secret_sha256, _sha256(secret)):
         return None
-    unnoted = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < func.now() - USE_RESOLUTION)
-    session.execute(
-        update(ApiKey)
-        .where(ApiKey.id == key_id, unnoted)
-        .values(last_used_at=func.now())
-        .execution_options(synchronize_session=False)
-    )
+    key, is_unnoted = found
+    if is_unnoted:
+        noted = update(ApiKey).where(ApiKey.id == key_id).values(last_used_at=func.now())
+        session.execute(noted.execution_options(synchronize_session=False))
     return key
 
 

@@ -221,7 +221,11 @@ def test_only_the_key_and_the_readiness_are_looked_up_for_the_whole_service() ->
     for_all = set()
     for path in Path(api.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
-            begins = isinstance(node, ast.Call) and ast.unparse(node.func) in ("transaction", "parts.factory")
+            begins = isinstance(node, ast.Call) and ast.unparse(node.func) in (
+                "transaction",
+                "reading",
+                "parts.factory",
+            )
             if begins and "bind_tenant" not in path.read_text():
                 for_all.add(path.relative_to(Path(api.__file__).parent).as_posix())
     assert for_all == {"dependencies.py", "health/service.py"}

@@ -51,7 +51,7 @@ def test_an_inspector_that_hangs_is_a_503_and_is_replaced(
 ) -> None:
     inspector = wait_for_inspector(own_server)
     inspector.suspend()
-    answer = ask(own_server, tenant, order)
+    answer = ask(own_server, tenant, order | {"preprocessing": {"size": [40, 40]}})  # what was asked before is known
     problem(answer, 503, "inspector-not-ready")
     assert int(answer.headers["retry-after"]) > 0
     assert httpx.get(f"{own_server.url}/healthz").json() == {"status": "ok"}
