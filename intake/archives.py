@@ -189,7 +189,8 @@ def _check_member(info: zipfile.ZipInfo, seen: set[str], limits: Limits) -> None
 
 def _check_overlaps(infos: Sequence[zipfile.ZipInfo], size: int) -> None:
     end = 0
-    if any(info.header_offset < 0 for info in infos):
+    # Bytes before the first member, or a second zip in the comment: readers differ on what such a file holds.
+    if infos and min(info.header_offset for info in infos) != 0:
         raise ArchiveFault("broken", "The zip file does not start where it should. Pack and upload it again.")
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:

@@ -7,7 +7,7 @@ import zipfile
 from ...intake.builders import encoded, folders, pixels, png, zip_of
 from .case import Bait, Crafted
 from .images import with_image
-from .zips import BROKEN_LIES, COUNT_LIES, NAMES, central, named, patched, quoted, zip64
+from .zips import BROKEN_LIES, COUNT_LIES, NAMES, central, named, patched, quoted, two_directories, zip64
 
 BROKEN = "dataset-archive-broken"
 BOMB = "dataset-archive-bomb"
@@ -69,6 +69,7 @@ def crafted_archives(bait: Bait) -> Crafted:
         ),
         "strong encryption": (patched(GOOD, _at() + 8, "<H", 0x41), "dataset-archive-encrypted"),
         "patched data": (patched(GOOD, _at() + 8, "<H", 0x20), BROKEN),
+        "two directories": (two_directories(zip_of({"cat/1.png": png()}), GOOD), BROKEN),
         "a zip64 of another zip": (zip64(zip_of({"cat/1.png": png()})), "dataset-one-class"),
         "50,001 members": (lambda: zip_of({f"c{i % 2}/{i}.png": b"" for i in range(50_001)}), MANY),
         "50,001 folders": (lambda: zip_of({f"c{i}/": b"" for i in range(50_001)}), MANY),

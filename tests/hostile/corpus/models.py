@@ -14,7 +14,7 @@ from ...intake.builders import a_dict, tensor, torch_zip, zip_of
 from .case import Bait, Crafted
 from .pickles import BROKEN, pickles
 from .safetensors_files import safetensors_files
-from .zips import BROKEN_LIES, COUNT_LIES, NAMES, named, quoted, zip64
+from .zips import BROKEN_LIES, COUNT_LIES, NAMES, named, quoted, two_directories, zip64
 
 FORMAT = "model-format-not-accepted"
 NAME = "model-tensor-name-not-accepted"
@@ -39,6 +39,7 @@ def _zips() -> Crafted:
         "a directory of no size": (BROKEN_LIES["a directory of no size"](GOOD), FORMAT),
         "a NUL in a name": (named(MEMBERS, "archive/data/1").replace(b"data/1", b"data\x00\x31"), BROKEN),
         "one record twice": (repeated, BROKEN),
+        "two directories": (two_directories(GOOD, two), BROKEN),
         "records that share their bytes": (quoted(["a/data.pkl", "a/data/0", "a/data/1"], bytes(999)), BROKEN),
         "a deflated pickle": (torch_zip(a_dict(w=tensor()), compression=zipfile.ZIP_DEFLATED), BROKEN),
         "a bomb beside the pickle": (
