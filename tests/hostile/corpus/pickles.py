@@ -174,6 +174,18 @@ def _costs() -> Crafted:
     rebuild = name("torch._utils", "_rebuild_tensor_v2") + b"q\x02" + storage() + b"q\x03"
     a_call = b"h\x02(h\x03" + integer(0) + b"h\x01h\x01\x89}tq\x04R"
     return {
+        "OrderedDict of the same long list again and again": (
+            lambda: torch_zip(b"]" + pairs + called + b"h\x02h\x03R" * 200_000),
+            BROKEN,
+        ),
+        "OrderedDict of a list of 100,000 keys again and again": (
+            lambda: torch_zip(b"]" + distinct + called + b"h\x02h\x03R" * 200_000),
+            BROKEN,
+        ),
+        "a tensor of the same 500,000 sizes again and again": (
+            lambda: torch_zip(b"]" + wide + rebuild + a_call + b"h\x02h\x04R" * 200_000),
+            BROKEN,
+        ),
         "four million empty dicts": (lambda: torch_zip(b"}" * 4_000_001), BROKEN),
         "four million lists in the memo": (lambda: torch_zip(b"]\x94" * 2_000_001), BROKEN),
         "a pickle of 9 MiB": (lambda: torch_zip(b"N" * (9 << 20)), BROKEN),
