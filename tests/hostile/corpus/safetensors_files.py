@@ -42,7 +42,7 @@ def safetensors_files() -> Crafted:
         "floats": [0.0, 4.0], "texts": ["0", "4"], "three": [0, 4, 4], "one": [4], "an object": {"0": 0}, "None": None,
         "booleans": [False, True], "infinity": [0, float("inf")], "below zero": [-8, -4],
     }  # fmt: skip
-    far = {"2^64": [1 << 64, (1 << 64) + 4], "a gap before": [8, 12]}
+    far = {"2^64": [1 << 64, (1 << 64) + 4], "a gap before": [8, 12], "10^4000": [10**4000, 10**4000 + 4]}
     dtypes = ("f32", "F4", "F8_E5M2", "F8_E8M0", "C64", "U16", "U32", "U64", "", "F32\0", "float32", "Ｆ32")
     names = {
         "a tab": "a\tb",
@@ -67,6 +67,7 @@ def safetensors_files() -> Crafted:
             for d in dtypes
         },
         **{f"a name with {case}": (_header(json.dumps({name: _entry()})), NAME) for case, name in names.items()},
+        "offsets that end at 10^4000": (_header(json.dumps({"w": _entry(offsets=[0, 10**4000])})), BROKEN),
         "sizes whose product overflows": (
             _header(json.dumps({"w": _entry(shape=[1 << 30, 1 << 30, 16], offsets=[0, 0])}), b""),
             RANGE,
