@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import partial
 
 import numpy as np
 
@@ -211,6 +212,8 @@ def _costs() -> Crafted:
             ),
             "model-too-many-tensors",
         ),
+        "1.2 GiB of tied tensors from 64 KiB": (partial(_tied, 20_000), "model-too-large"),
+        "900 MiB of tied tensors from 1 MiB": (partial(_tied, 900, 1 << 18), "model-too-large"),
     }
 
 
