@@ -53,6 +53,7 @@ def crafted_arrays(bait: Bait) -> Crafted:
         "a set": "{1, 2, 3}",
         "a list": "[1]",
         "nothing": "",
+        "a bracket that stays open": plain.replace("), }", ""),
         "NUL": "\0" * 64,
         "no UTF-8": b"\xff\xfe",
         "floats as shape": plain.replace("(10, 3, 4, 4)", "(10.0, 3, 4, 4)"),
