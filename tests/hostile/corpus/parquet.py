@@ -116,6 +116,14 @@ def crafted_parquet() -> Crafted:
             LARGE,
         ),
         "one image of 33 MiB": (lambda: _wide(_noise(33 << 20), 10), LARGE),
+        "a thousand rows of one image of 30 MiB": (lambda: _wide(_noise(30 << 20), 1000), NOT_IMAGE),
+        "a bomb of zstd": (lambda: _wide(bytes(200 << 20), 10), BOMB),
+        "a bomb of gzip": (lambda: _wide(bytes(200 << 20), 10, "gzip"), BOMB),
+        "a bomb of brotli": (lambda: _wide(bytes(200 << 20), 10, "brotli"), BOMB),
+        "a bomb that says it is small": (
+            _a_small_bomb,
+            "intake-out-of-memory",
+        ),
         "100,000 names of classes": (lambda: _names([str(i) for i in range(100_000)]), "dataset-class-too-small"),
         "a label beyond the names": (_names(["a"]), LABEL),
         "the same image in every row": (_rows(image=[{"bytes": png(), "path": None}] * 10), "dataset-duplicates"),
@@ -132,6 +140,23 @@ def _wide(image: bytes, rows: int, compression: str = "zstd") -> bytes:
 
 def _noise(count: int) -> bytes:
     return np.random.default_rng(0).bytes(count)
+
+
+def _a_small_bomb() -> bytes:
+    """Its footer says one byte wherever the truth, which the pages tell, is 200 MiB or up to a kilobyte more."""
+    upload = _wide(bytes(200 << 20), 10)
+    at = len(upload) - 8 - struct.unpack("<I", upload[-8:-4])[0]
+    footer = upload[at:]
+    for size in range(200 << 20, (200 << 20) + 1024):
+        true = _varint(2 * size)
+        footer = footer.replace(true, b"\x82" + b"\x80" * (len(true) - 2) + b"\x00")
+    return upload[:at] + footer
+
+
+def _varint(value: int) -> bytes:
+    """As Thrift's compact protocol writes it, seven bits a byte."""
+    low = [value >> shift & 0x7F for shift in range(0, value.bit_length(), 7)]
+    return bytes([*(byte | 0x80 for byte in low[:-1]), low[-1]])
 
 
 def _names(names: list[str]) -> bytes:
