@@ -58,3 +58,7 @@ ROLLING_RESTARTS = _short_and_long(1, 10)
 RESUMES = _short_and_long(1, 10)
 
 EVERY_KTH_CRAFTED_FILE = _short_and_long(8, 1, pytest.mark.fuzz)
+MUTATED_SAFETENSORS = _short_and_long(20_000, 10_000_000, pytest.mark.fuzz)
+MUTATED_PT = _short_and_long(2_000, 1_000_000, pytest.mark.fuzz)
+MUTATED_ZIPS = _short_and_long(500, 100_000, pytest.mark.fuzz)
+STATE_DICTS = _short_and_long(20, 300, pytest.mark.fuzz)
