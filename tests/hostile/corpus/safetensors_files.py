@@ -70,11 +70,15 @@ def safetensors_files() -> Crafted:
         "offsets that end at 10^4000": (_header(json.dumps({"w": _entry(offsets=[0, 10**4000])})), BROKEN),
         "sizes whose product overflows": (
             _header(json.dumps({"w": _entry(shape=[1 << 30, 1 << 30, 16], offsets=[0, 0])}), b""),
-            RANGE,
+            BROKEN,
         ),
         "sizes whose product is 2^64 + 4": (
             _header(json.dumps({"w": _entry("U8", [65537, 6700417, 42], [0, 4])})),
             RANGE,
+        ),
+        "an empty tensor whose strides overflow": (
+            _header(json.dumps({"w": _entry("U8", [0, *[(1 << 31) - 1] * 4], [0, 0])}), b""),
+            BROKEN,
         ),
         "a petabyte": (_header(json.dumps({"w": _entry("U8", [1 << 25, 1 << 25], [0, 1 << 50])})), BROKEN),
         "one name twice, once escaped": (
