@@ -40,6 +40,7 @@ def crafted_archives(bait: Bait) -> Crafted:
         **{case: (lie(GOOD), MANY) for case, lie in COUNT_LIES.items()},
         **{f"a name with {case}": (named(members, name, png()), NAME) for case, name in NAMES.items()},
         **{f"{case} among the images": (_special("cat/9.png", mode), LINK) for case, mode in modes.items()},
+        "an image that calls itself a folder": (patched(GOOD, _at() + 38, "<L", 0x10), LINK),
         "a link for a class": (_special("emu", 0o120777, b"/"), LINK),
         "a link that is a folder": (_special("emu/", 0o120777, b"/"), LINK),
         **{

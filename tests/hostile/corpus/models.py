@@ -14,7 +14,7 @@ from ...intake.builders import a_dict, tensor, torch_zip, zip_of
 from .case import Bait, Crafted
 from .pickles import BROKEN, pickles
 from .safetensors_files import safetensors_files
-from .zips import BROKEN_LIES, COUNT_LIES, NAMES, named, quoted, two_directories, zip64
+from .zips import BROKEN_LIES, COUNT_LIES, NAMES, central, named, patched, quoted, two_directories, zip64
 
 FORMAT = "model-format-not-accepted"
 NAME = "model-tensor-name-not-accepted"
@@ -52,6 +52,7 @@ def _zips() -> Crafted:
             GOOD[:6] + b"\x01" + GOOD[7:].replace(b"PK\x01\x02\x14\x03\x14\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x01"),
             BROKEN,
         ),
+        "a record that calls itself a folder": (patched(GOOD, central(GOOD, 2) + 38, "<L", 0x10), BROKEN),
         "a linked record": (_linked(), BROKEN),
         "three top folders": (torch_zip(a_dict(w=tensor()), others={"b/x": b"1", "c/x": b"1"}), BROKEN),
         "a record beside the folder": (torch_zip(a_dict(w=tensor()), others={"x": b"1"}), BROKEN),
