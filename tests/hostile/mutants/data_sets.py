@@ -68,10 +68,9 @@ def _other_chunk(rng: Random, png: bytes) -> bytes:
 
 
 @cache
-def _members() -> dict[str, bytes]:
-    images = np.arange(48, dtype=np.uint8).reshape(4, 3, 2, 2)
-    raw = {"images": images, "labels": np.array([0, 1, 0, 1])}
-    return {f"{name}.npy": _npy(array) for name, array in raw.items()}
+def _members(dtype: str) -> dict[str, bytes]:
+    images = np.arange(48).reshape(4, 3, 2, 2).astype(dtype)
+    return {"images.npy": _npy(images), "labels.npy": _npy(np.array([0, 1, 0, 1]))}
 
 
 def _npy(array: np.ndarray) -> bytes:
@@ -81,9 +80,14 @@ def _npy(array: np.ndarray) -> bytes:
 
 
 def _arrays(rng: Random) -> dict[str, bytes]:
-    members = dict(_members())
+    members = dict(_members(rng.choice(("u1", "f2", "f4"))))
     for _ in range(rng.choice((0, 1, 1, 2))):
         which = rng.choice(list(members))
-        old, new = rng.choice(_NPY_CHANGES)
-        members[which] = members[which].replace(old, new) if rng.random() < 0.5 else damaged(rng, members[which])
+        match rng.randrange(3):
+            case 0:
+                members[which] = members[which].replace(*rng.choice(_NPY_CHANGES))
+            case 1:  # no number, where the array is of floats
+                members[which] = members[which][:-4] + b"\xff\x7f" * 2
+            case _:
+                members[which] = damaged(rng, members[which])
     return members

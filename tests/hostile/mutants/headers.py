@@ -86,7 +86,7 @@ def _other_size(rng: Random, pairs: _Pairs) -> None:
             case 0:
                 shape.insert(rng.randrange(len(shape) + 1), rng.choice((0, 1, 1, 2)))
             case 1:
-                shape.extend([1] * 9)
+                shape.extend(rng.choice(([1] * 9, [0, *[(1 << 31) - 1] * 3])))
             case 2 if shape:
                 shape.pop()
             case _ if shape:

@@ -41,7 +41,7 @@ def state_dict(rng: Random) -> bytes:
     pickled = b"".join(code)
     if rng.random() < 0.1:
         pickled = damaged(rng, pickled)
-    records = {"a/data.pkl": pickled, **storages}
+    records = {"a/data.pkl": pickled, "a/version": b"3\n", **storages}
     if rng.random() < 0.3:
         records["a/byteorder"] = rng.choice((b"little", b"little", b"big", b""))
     return archive(rng, records, lies=rng.choice((0, 0, 0, 0, 1, 1, 2)))
