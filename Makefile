@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo tour test test-slow chaos lint format serve constraints clean
+.PHONY: help install demo tour test test-slow chaos fuzz lint format serve constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -47,6 +47,9 @@ test-slow: install  ## the long battery: queries on a million job rows
 
 chaos: install  ## every fault in its long form (tests/scale.py): hours
 	$(BIN)/python -m pytest -m chaos --timeout 7200 -rP
+
+fuzz: install  ## every crafted and millions of mutated uploads (tests/scale.py): hours
+	$(BIN)/python -m pytest -m fuzz --timeout 86400 -rP tests/hostile
 
 lint: install  ## style, types and the import law
 	$(BIN)/ruff check .

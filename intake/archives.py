@@ -23,6 +23,7 @@ _LOCAL_HEADER = struct.Struct("<4s5H3L2H")
 _MAX_COMMENT = 65_535
 _MEAN_DIRECTORY_ENTRY = 512  # bytes; far above what real archives need
 _ENCRYPTED = 0x1
+_DOS_FOLDER = 0x10
 
 
 class ArchiveFault(Exception):
@@ -164,7 +165,8 @@ def _check_member(info: zipfile.ZipInfo, seen: set[str], limits: Limits) -> None
         raise ArchiveFault("duplicate-name", f"The archive holds {where!r} twice. Pack the folder again.", file=where)
     seen.add(name.rstrip("/"))
     kind = stat.S_IFMT(info.external_attr >> 16) if info.create_system == 3 else 0
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+    # torch.load takes a file with the attribute of a folder for one, and hands out memory that nobody has filled.
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR) or (info.external_attr & _DOS_FOLDER and not info.is_dir()):
         raise ArchiveFault(
             "link", f"{where!r} is a link or a special file. Put the file itself into the archive.", file=where
         )
@@ -189,7 +191,8 @@ def _check_member(info: zipfile.ZipInfo, seen: set[str], limits: Limits) -> None
 
 def _check_overlaps(infos: Sequence[zipfile.ZipInfo], size: int) -> None:
     end = 0
-    if any(info.header_offset < 0 for info in infos):
+    # Bytes before the first member, or a second zip in the comment: readers differ on what such a file holds.
+    if infos and min(info.header_offset for info in infos) != 0:
         raise ArchiveFault("broken", "The zip file does not start where it should. Pack and upload it again.")
     for info in sorted(infos, key=lambda info: info.header_offset):
         if info.header_offset < end:

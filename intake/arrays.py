@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import tokenize
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,7 +90,7 @@ def _read_header(archive: Archive, member: zipfile.ZipInfo, dtypes: tuple[str, .
     except BROKEN_MEMBER as error:
         raise broken_member(member, error) from None
     # Python's parser calls a text that nests too deeply a MemoryError; numpy reads at most 10,000 characters of it.
-    except (KeyError, ValueError, TypeError, SyntaxError, MemoryError) as error:
+    except (KeyError, ValueError, TypeError, SyntaxError, tokenize.TokenError, MemoryError) as error:
         raise refusal(
             "dataset-array-broken",
             f"{shown(member.filename)!r} has no valid npy header ({shown(error)}). {_SAVE_ADVICE}",

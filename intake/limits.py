@@ -43,8 +43,8 @@ class Limits:
     max_class_id: int = 100_000
     max_duplicate_share: float = 0.5
     """A data set of which this share or more are repeated images is refused."""
-    memory_bytes: int = 3 * GIB
-    """Address space of the reading process."""
+    memory_bytes: int = 1_280 * MIB
+    """Address space of the reading process, of which the interpreter and its libraries take 300 MiB."""
     wall_seconds: float = 120.0
     cpu_seconds: int = 120
     max_open_files: int = 64

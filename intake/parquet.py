@@ -20,7 +20,7 @@ from intake.problems import IntakeRefused, is_plain_text, refusal, shown
 
 _IMAGE_COLUMNS: Final = ("image", "img")
 _LABEL_COLUMNS: Final = ("label", "labels", "fine_label")
-_BATCH_ROWS: Final = 128
+_BATCH_ROWS: Final = 8  # each row gets its own copy of an image that the file holds once
 _BUFFER_BYTES: Final = 1 << 20
 _ADVICE: Final = (
     "Write one row per image: a column image with {bytes, path} and a column label with the class's number."
@@ -33,6 +33,7 @@ def convert_parquet(source: BinaryIO, target: BinaryIO, limits: Limits, kind: Da
         # One thread, and no reading ahead: memory stays small, and no thread pool is needed in the sandbox.
         file = pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER_BYTES)
         rows, schema = file.metadata.num_rows, file.schema_arrow
+        _check_expansion(file.metadata, limits)
     image, label = _columns(schema)
     if not 0 < rows <= limits.max_members:
         check_classes([], [max(rows, 0)], kind, limits)
@@ -70,6 +71,20 @@ def _broken(why: str) -> IntakeRefused:
     return refusal(
         "dataset-archive-broken", f"The Parquet file cannot be read: {shown(why)}. Write and upload it again."
     )
+
+
+def _check_expansion(metadata: pq.FileMetaData, limits: Limits) -> None:
+    """Encoded images hardly compress; a file that says otherwise is refused before a page is unpacked."""
+    groups = [metadata.row_group(i) for i in range(metadata.num_row_groups)]
+    chunks = [group.column(i) for group in groups for i in range(group.num_columns)]
+    packed, unpacked = (
+        sum(getattr(c, f"total_{kind}_size") for c in chunks) for kind in ("compressed", "uncompressed")
+    )
+    if unpacked > max(limits.ratio_floor_bytes, limits.max_ratio * packed):
+        raise refusal(
+            "dataset-archive-bomb",
+            f"The columns expand from {packed:,} to {unpacked:,} bytes, more than {limits.max_ratio} times. {_ADVICE}",
+        )
 
 
 def _columns(schema: pa.Schema) -> tuple[str, str]:

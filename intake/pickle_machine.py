@@ -90,6 +90,7 @@ class _Machine:
         self.position = 0
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.handed_over = 0
 
     def run(self) -> Any:
         handlers = _HANDLERS
@@ -101,7 +102,10 @@ class _Machine:
             if handler is None:
                 raise not_accepted(f"the pickle instruction {_OPCODE_NAMES.get(code, f'0x{code:02x}')}")
             handler(self)
-        raise refusal(
+        raise self.too_long()
+
+    def too_long(self) -> IntakeRefused:
+        return refusal(
             "model-file-broken",
             f"The pickle in the file takes more than {self.limits.max_pickle_steps:,} steps. {EXPORT_ADVICE}",
         )
@@ -223,6 +227,10 @@ class _Machine:
         arguments, function = self.pop(), self.pop()
         if type(function) is not _Global or type(arguments) is not tuple:
             raise not_accepted(f"a call of {_kind(function)}")
+        # A call goes through its lists, and the memo hands the same long one to every call.
+        self.handed_over += sum(len(value) for value in arguments if isinstance(value, list | tuple))
+        if self.handed_over > self.limits.max_pickle_steps:
+            raise self.too_long()
         self.push(_call(function.name, arguments))
 
     def build(self) -> None:

@@ -145,7 +145,7 @@ def _check_entry(name: str, value: Any, limits: Limits) -> tuple[str, str, list[
             dtype=shown(dtype),
         )
     shape = check_shape(name, value["shape"], limits)
-    if not isinstance(offsets, list) or len(offsets) != 2 or any(type(o) is not int or o < 0 for o in offsets):
+    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_position, offsets)):
         raise refusal(
             "model-file-broken", f"The data_offsets of {shown(name)!r} are not two positions.", tensor=shown(name)
         )
@@ -156,6 +156,10 @@ def _check_entry(name: str, value: Any, limits: Limits) -> tuple[str, str, list[
             tensor=shown(name),
         )
     return name, dtype, shape, offsets[0], offsets[1]
+
+
+def _is_position(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def write_canonical(file: BinaryIO, entries: Sequence[Entry], metadata: Mapping[str, str], limits: Limits) -> None:

@@ -25,6 +25,7 @@ _EXPONENT: Final[dict[str, tuple[str, int]]] = {
     "F64": ("<u8", 0x7FF0_0000_0000_0000),
 }
 _MAX_EXTENT = 2**31 - 1
+_MAX_VALUES = 2**63 - 1
 
 
 def check_name(name: object, limits: Limits) -> str:
@@ -54,6 +55,9 @@ def check_shape(name: str, shape: object, limits: Limits) -> list[int]:
             f"{shown(name)!r} has {len(shape)} dimensions; at most {limits.max_dims} are accepted.",
             tensor=shown(name),
         )
+    # An empty tensor can have any other sizes; torch counts strides as if it were not empty.
+    if math.prod(max(n, 1) for n in shape) > _MAX_VALUES:
+        raise refusal("model-file-broken", f"The sizes of {shown(name)!r} overflow.", tensor=shown(name))
     return list(shape)
 
 

@@ -41,7 +41,20 @@ def read_state_dict(file: BinaryIO, size: int, limits: Limits) -> StateDict:
             "model-too-many-tensors",
             f"The file holds {len(tensors):,} tensors; at most {limits.max_tensors:,} are accepted.",
         )
-    return StateDict([_entry(archive, records, name, spec) for name, spec in tensors.items()], wrapper)
+    entries = [_entry(archive, records, name, spec) for name, spec in tensors.items()]
+    _check_expansion(entries, size, limits)
+    return StateDict(entries, wrapper)
+
+
+def _check_expansion(entries: Sequence[Entry], size: int, limits: Limits) -> None:
+    """Tied tensors are written once per name: 64 KiB under 20,000 names would take more than a gigabyte."""
+    total = sum(entry.bytes for entry in entries)
+    if total > max(limits.ratio_floor_bytes, limits.max_ratio * size):
+        raise refusal(
+            "model-too-large",
+            f"The tensors share their bytes: in the file of {size:,} bytes they take {total:,} when each name has its "
+            f"own, more than {limits.max_ratio} times. {EXPORT_ADVICE}",
+        )
 
 
 def as_model_refusal(fault: ArchiveFault) -> IntakeRefused:

@@ -1,4 +1,4 @@
-"""How often each fault is tried: the short form belongs to `make test`, the long one to `make chaos`."""
+"""How often each fault is tried: the short form belongs to `make test`, the long one to `make chaos` or `make fuzz`."""
 
 from dataclasses import dataclass
 
@@ -31,10 +31,10 @@ class BackendsKilled:
     every: float
 
 
-def _short_and_long(short: object, long: object) -> list[object]:
+def _short_and_long(short: object, long: object, mark: pytest.MarkDecorator = pytest.mark.chaos) -> list[object]:
     return [
         pytest.param(*_values(short), id="short"),
-        pytest.param(*_values(long), id="long", marks=pytest.mark.chaos),
+        pytest.param(*_values(long), id="long", marks=mark),
     ]
 
 
@@ -56,3 +56,9 @@ BACKENDS_KILLED = _short_and_long(BackendsKilled(4, 0.7), BackendsKilled(300, 10
 CUT_REPLIES = _short_and_long(15, 500)
 ROLLING_RESTARTS = _short_and_long(1, 10)
 RESUMES = _short_and_long(1, 10)
+
+EVERY_KTH_CRAFTED_FILE = _short_and_long(8, 1, pytest.mark.fuzz)
+MUTATED_SAFETENSORS = _short_and_long(20_000, 10_000_000, pytest.mark.fuzz)
+MUTATED_PT = _short_and_long(2_000, 1_000_000, pytest.mark.fuzz)
+MUTATED_ZIPS = _short_and_long(500, 100_000, pytest.mark.fuzz)
+STATE_DICTS = _short_and_long(20, 300, pytest.mark.fuzz)
