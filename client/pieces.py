@@ -37,8 +37,7 @@ def send(transport: Transport, file: BinaryIO, *, name: str, kind: str, on_bytes
 def _begin(transport: Transport, file: BinaryIO, name: str, kind: str) -> str:
     length = file.seek(0, 2)
     file.seek(0)
-    digest = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]  # every open file can readinto
-    said = {"kind": kind, "filename": name, "sha256": digest}
+    said = {"kind": kind, "filename": name, "sha256": hashlib.file_digest(file, "sha256").hexdigest()}
     metadata = ",".join(f"{key} {base64.b64encode(value.encode()).decode()}" for key, value in said.items())
     headers = _TUS | {"Upload-Length": str(length), "Upload-Metadata": metadata}
     return str(transport.request("POST", "/files/resumable", headers=headers).headers["Location"])
