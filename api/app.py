@@ -32,7 +32,6 @@ from api.quota.endpoints import router as quota
 from api.rates import Rates
 from api.repair.endpoints import router as repair
 from api.repair.kind import REPAIR
-from api.resumable.endpoints import router as resumable
 from api.selections.endpoints import router as selections
 from intake.launcher import probe
 from intake.limits import Limits
@@ -81,7 +80,7 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
     )
     every_kind = [routes(kind) for kind in (REPAIR, ANALYSIS) for routes in (job_routes, event_routes, result_routes)]
-    for router in (resumable, files, repair, analysis, *every_kind, selections, models, keys, quota, explain, health):
+    for router in (files, repair, analysis, *every_kind, selections, models, keys, quota, explain, health):
         app.include_router(router)
     app.add_middleware(Observe, metrics=metrics)
     mapper.install(app)

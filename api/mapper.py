@@ -106,12 +106,6 @@ def _store_error(request: Request, error: Exception) -> Response:
             found = ApiError("file-in-use", "A job that has not ended uses the file.", jobs=[f"/{kind}/{job_id}"])
         case errors.NotRetryable(state=state):
             found = ApiError("job-cannot-be-retried", f"The job's state is `{state}`.", state=state)
-        case errors.UploadBusy():
-            detail = "Another request sends bytes of this upload."
-            found = ApiError("upload-busy", detail, headers={"Retry-After": "1"})
-        case errors.TooManyPartialUploads(limit=limit):
-            detail = f"You have begun {limit} uploads without ending them, which is the limit."
-            found = ApiError("too-many-partial-uploads", detail, headers={"Retry-After": "60"}, limit=limit)
         case errors.BadCursor():
             found = ApiError("invalid-cursor", "The cursor was not made by this service.")
         case errors.StorageMissing():

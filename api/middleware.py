@@ -17,9 +17,7 @@ from api.metrics import Metrics
 
 JSON_LIMIT_BYTES = 1 << 20
 CHUNK_TIMEOUT_SECONDS = 10.0
-LEAST_BYTES_PER_SECOND = 1024.0  # on average, after the first ten seconds
-# Uploads count their own bytes: the limit depends on the kind of file.
-_UPLOADS = (("POST", re.compile("/files")), ("PATCH", re.compile("/files/resumable/[^/]+")))
+UPLOAD_PATH = "/files"  # counts its own bytes: its limit depends on the kind of file
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _SAFE_HEADERS = {
@@ -33,35 +31,26 @@ _SAFE_HEADERS = {
 
 
 class BodyGuard:
-    """Wraps `receive`: limits the size (JSON routes), the silence between two chunks, and the time that a body takes.
-
-    Only the waiting counts, not what the service does with a chunk.
-    """
+    """Wraps `receive`: limits the size (JSON routes) and the silence between two chunks of a request body."""
 
     def __init__(self, receive: Receive, limit_bytes: int | None) -> None:
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._seen_bytes = 0
-        self._waited = 0.0
         self.complete = False
 
     async def __call__(self) -> Message:
         if self.complete:
             return await self._receive()
-        allowed = CHUNK_TIMEOUT_SECONDS + self._seen_bytes / LEAST_BYTES_PER_SECOND - self._waited
-        began = time.monotonic()
         try:
-            async with asyncio.timeout(min(CHUNK_TIMEOUT_SECONDS, allowed)):
+            async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
                 message = await self._receive()
         except TimeoutError:
             raise ApiError(
                 "body-too-slow",
-                f"No byte of the body arrived for {CHUNK_TIMEOUT_SECONDS:g} seconds, or fewer than "
-                f"{LEAST_BYTES_PER_SECOND:g} a second.",
+                f"No byte of the body arrived for {CHUNK_TIMEOUT_SECONDS:g} seconds.",
                 timeout_seconds=CHUNK_TIMEOUT_SECONDS,
-                least_bytes_per_second=LEAST_BYTES_PER_SECOND,
             ) from None
-        self._waited += time.monotonic() - began
         self.complete = message["type"] == "http.disconnect" or not message.get("more_body", False)
         self._seen_bytes += len(message.get("body", b""))
         if self._limit_bytes is not None and self._seen_bytes > self._limit_bytes:
@@ -120,7 +109,7 @@ class Exchange:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        is_upload = any(scope["method"] == method and path.fullmatch(scope["path"]) for method, path in _UPLOADS)
+        is_upload = scope["path"] == UPLOAD_PATH and scope["method"] == "POST"
         self.guard = BodyGuard(receive, None if is_upload else JSON_LIMIT_BYTES)
         self._has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         self._send = send

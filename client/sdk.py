@@ -14,7 +14,6 @@ from typing import Any, BinaryIO, Literal, Self
 
 import httpx
 
-from client import pieces
 from client.analysis import Analysis
 from client.archive import zip_folder
 from client.errors import NotFound
@@ -33,6 +32,7 @@ from client.transport import TIMEOUT, Transport
 
 Kind = Literal["model", "clean", "triggered"]
 Input = Path | StoredFile | str
+CHUNK = 1 << 20
 
 
 class Client:
@@ -57,11 +57,7 @@ class Client:
     # files
 
     def upload(self, path: Path, kind: Kind, *, on_bytes: Callable[[int], None] | None = None) -> StoredFile:
-        """Streams a file, or a folder of class folders as a zip; from 64 MiB on in pieces, so that a lost connection
-        does not cost what has arrived. `on_bytes` receives the bytes sent so far.
-
-        Bytes that were uploaded before are the file that is there.
-        """
+        """Streams a file, or a folder of class folders as a zip. `on_bytes` receives the bytes sent so far."""
         if path.is_dir():
             with zip_folder(path) as archive:
                 return self._upload(archive, path.name + ".zip", kind, on_bytes)
@@ -70,13 +66,10 @@ class Client:
 
     def _upload(self, file: BinaryIO, name: str, kind: Kind, on_bytes: Callable[[int], None] | None) -> StoredFile:
         length = file.seek(0, 2)
-        if length >= pieces.FROM_BYTES:
-            file_id = pieces.send(self.transport, file, name=name, kind=kind, on_bytes=on_bytes)
-            return StoredFile.model_validate(self.transport.request("GET", f"/files/{file_id}").json())
 
         def body() -> Iterator[bytes]:
             file.seek(0)
-            while chunk := file.read(pieces.CHUNK):
+            while chunk := file.read(CHUNK):
                 yield chunk
                 if on_bytes:
                     on_bytes(file.tell())

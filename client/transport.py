@@ -97,7 +97,7 @@ def raise_for(response: httpx.Response) -> None:
     response.read()
     problem = problem_from(response)
     after = _retry_after(response)
-    still_running = problem.type in ("idempotency-key-in-use", "upload-busy")
+    still_running = problem.type == "idempotency-key-in-use"
     if (response.status_code in TRY_LATER or still_running) and (after is None or after <= LONGEST_PAUSE):
         raise _TryAgain(problem, after)
     raise problem

@@ -76,21 +76,6 @@ class NotSelectable(StoreError):
         self.state = state
 
 
-class UploadBusy(StoreError):
-    """Somebody else sends this upload's bytes just now (423)."""
-
-    def __init__(self, upload_id: UUID) -> None:
-        super().__init__(f"upload {upload_id} is being written")
-
-
-class TooManyPartialUploads(StoreError):
-    """The tenant has begun as many uploads as it may, and finished none of them."""
-
-    def __init__(self, limit: int) -> None:
-        super().__init__(f"{limit} uploads are under way")
-        self.limit = limit
-
-
 class BadCursor(StoreError):
     """The cursor was not made by this service."""
 

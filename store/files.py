@@ -64,27 +64,6 @@ def get_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> File | None
     )
 
 
-def same_upload(session: Session, *, tenant_id: UUID, kind: str, sha256: str) -> File | None:
-    """What the tenant uploaded before, of this kind and byte for byte the same; None where nothing is left of it."""
-    alive = File.deleted_at.is_(None) & (File.expires_at > func.now())
-    same = (File.tenant_id == tenant_id) & (File.sha256 == sha256) & (File.kind == kind)
-    return session.scalars(select(File).where(same, alive).order_by(File.created_at.desc()).limit(1)).first()
-
-
-def keep_longer(session: Session, *, tenant_id: UUID, file_id: UUID, retention: timedelta) -> File | None:
-    """The file, kept for `retention` from now (or as long as it was to be); None when it is gone meanwhile."""
-    file = session.scalar(
-        select(File)
-        .where(File.id == file_id, File.tenant_id == tenant_id, File.deleted_at.is_(None))
-        .with_for_update(key_share=True)
-        .execution_options(populate_existing=True)
-    )
-    if file is not None:
-        file.expires_at = func.greatest(File.expires_at, func.now() + retention)
-        flush_and_read(session, file)
-    return file
-
-
 def delete_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> bool:
     """Make the file unknown; its bytes are purged later. False: the tenant has no such file. Raises FileInUse."""
     file = session.scalar(

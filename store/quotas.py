@@ -99,11 +99,11 @@ def add_stored(session: Session, *, tenant_id: UUID, count: int, default: Limits
     session.flush()
 
 
-def require_stored(session: Session, *, tenant_id: UUID, default: Limits, count: int = 1) -> None:
-    """Raises StorageQuotaExceeded where `count` bytes more would not be taken."""
+def require_stored(session: Session, *, tenant_id: UUID, default: Limits) -> None:
+    """Raises StorageQuotaExceeded where not a byte more would be taken."""
     tenant = session.get_one(Tenant, tenant_id)
     limit = default.of(tenant).stored_bytes
-    if limit is not None and tenant.stored_bytes + count > limit:
+    if limit is not None and tenant.stored_bytes >= limit:
         raise StorageQuotaExceeded(limit=limit, stored=tenant.stored_bytes)
 
 

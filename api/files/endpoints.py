@@ -1,6 +1,6 @@
 """Routes of the files."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -16,19 +16,14 @@ _UPLOAD_DESCRIPTION = """Send the file itself as the raw body:
 
 `model`: a safetensors file, or a .pt/.pth state dict. `clean` and `triggered`: a zip with one folder of images per
 class, an .npz with `images` and `labels`, or Parquet. In a triggered set a folder is the class that the attacker
-wants.
-
-The same bytes again, as the same kind, are the file that is there already: 200, and it is kept for as long as a new one
-would be. `expires_at` says until when; jobs keep the files that they need for longer. Large files can be sent in
-pieces: `POST /files/resumable`."""
+wants."""
 _RAW_BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-_AGAIN: dict[int | str, dict[str, Any]] = {200: {"model": File, "description": "The same bytes were here already"}}
-UPLOAD_PROBLEMS = (
+_UPLOAD_PROBLEMS = (
     "body-too-large",
     "body-too-slow",
     "storage-full",
@@ -53,7 +48,7 @@ UPLOAD_PROBLEMS = (
     response_model=File,
     summary="Upload a model or a set of images",
     description=_UPLOAD_DESCRIPTION,
-    responses=_AGAIN | problems(*UPLOAD_PROBLEMS),
+    responses=problems(*_UPLOAD_PROBLEMS),
     openapi_extra=_RAW_BODY,
 )
 async def upload(

@@ -1,8 +1,6 @@
-"""Takes an upload from the wire to the disk: counted on the way, never whole in memory."""
+"""Takes an upload from the wire to the disk: counted and hashed on the way, never whole in memory."""
 
 import hashlib
-import os
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,59 +22,33 @@ class Received:
 
 
 async def receive(request: Request, path: Path, limit_bytes: int) -> Received:
-    """Write the request's body to `path`, and hash it.
+    """Write the request's body to `path`.
 
     Raises ApiError `body-too-large` as soon as the limit is passed (before a byte is read where the client says how
     much will come), `body-too-slow`, and starlette's ClientDisconnect. The caller removes the file.
     """
-    digest, total = hashlib.sha256(), 0
+    if int(request.headers.get("content-length", "0")) > limit_bytes:
+        raise _too_large(limit_bytes)
+    digest, total, batch = hashlib.sha256(), 0, bytearray()
 
-    def keep(batch: bytearray) -> None:
+    def flush() -> None:
         digest.update(batch)
         file.write(batch)
+        batch.clear()
 
     with path.open("xb") as file:
-        async for batch in _batches(request, limit_bytes):
-            await run_in_threadpool(keep, batch)
-            total += len(batch)
+        async for chunk in request.stream():
+            total += len(chunk)
+            if total > limit_bytes:
+                raise _too_large(limit_bytes)
+            batch += chunk
+            if len(batch) >= _BATCH_BYTES:
+                await run_in_threadpool(flush)
+        await run_in_threadpool(flush)
     return Received(path, total, digest.hexdigest())
 
 
-async def append(request: Request, path: Path, limit_bytes: int) -> None:
-    """Write the request's body behind what `path` holds. What came before an error stays, but for its last MiB.
-
-    Raises as `receive` does.
-    """
-    with path.open("ab", buffering=0) as file:
-        try:
-            async for batch in _batches(request, limit_bytes):
-                await run_in_threadpool(_write_all, file.fileno(), batch)
-        finally:
-            await run_in_threadpool(os.fsync, file.fileno())
-
-
-def _write_all(descriptor: int, batch: bytearray) -> None:
-    left = memoryview(batch)
-    while left:
-        left = left[os.write(descriptor, left) :]
-
-
-async def _batches(request: Request, limit_bytes: int) -> AsyncIterator[bytearray]:
-    """The body in pieces of a MiB or a little more, the last one smaller."""
-    if int(request.headers.get("content-length", "0")) > limit_bytes:
-        raise _too_large(limit_bytes)
-    total, batch = 0, bytearray()
-    async for chunk in request.stream():
-        total += len(chunk)
-        if total > limit_bytes:
-            raise _too_large(limit_bytes)
-        batch += chunk
-        if len(batch) >= _BATCH_BYTES:
-            yield batch
-            batch = bytearray()
-    if batch:
-        yield batch
-
-
 def _too_large(limit_bytes: int) -> ApiError:
-    return ApiError("body-too-large", f"Here {limit_bytes} bytes are accepted at most.", limit_bytes=limit_bytes)
+    return ApiError(
+        "body-too-large", f"A file of this kind may have {limit_bytes} bytes at most.", limit_bytes=limit_bytes
+    )

@@ -4,7 +4,7 @@ import errno
 import hashlib
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID, uuid4
@@ -24,7 +24,6 @@ from intake.launcher import IntakeFailed, convert_dataset, convert_model
 from intake.limits import Limits
 from store import files, quotas, tables
 from store.database import tenant_transaction
-from store.errors import StorageCorrupt, StorageMissing
 from store.settings import Settings
 from store.storage import canonical_name, file_folder
 
@@ -39,73 +38,29 @@ async def upload(
     Whatever goes wrong on the way (a refusal, the client leaving, a crash here), no file and no row stay.
     Raises ApiError and intake's IntakeRefused.
     """
-    with room_or_507(), parts.storage.scratch() as folder:
-        received = await receive(request, folder / "upload", limit_bytes(parts.settings, kind))
+    settings = parts.settings
+    limit_bytes = settings.max_model_bytes if kind == "model" else settings.max_dataset_bytes
+    with _room_or_507(), parts.storage.scratch() as folder:
+        received = await receive(request, folder / "upload", limit_bytes)
         shown_name = name or f"{kind}-{received.sha256[:8]}"
         body = {"kind": kind, "name": shown_name, "sha256": received.sha256}
         post = Post(caller.tenant_id, key, "POST /files", body)
         if answer := await run_in_threadpool(stored_answer, parts.factory, post):
             return answer
-        return await take_in(parts, post, received, folder, kind=kind, name=shown_name)
+        await run_in_threadpool(_require_room, parts, caller)
 
+        def accept() -> Answer:
+            return _accept(parts, post, received, folder, kind=kind, name=shown_name)
 
-async def take_in(parts: Parts, post: Post, received: Received, folder: Path, *, kind: FileKind, name: str) -> Answer:
-    """Make a file of bytes that have arrived, with `folder` for what is made on the way.
-
-    Bytes that the tenant uploaded before, as the same kind, are the file that is there (200), kept for as long as a new
-    one. Raises ApiError and intake's IntakeRefused.
-    """
-    if answer := await run_in_threadpool(_again, parts, post, received, kind):
-        return answer
-    await run_in_threadpool(require_room, parts, post.tenant_id)
-
-    def accept() -> Answer:
-        return _accept(parts, post, received, folder, kind=kind, name=name)
-
-    answer = await anyio.to_thread.run_sync(accept, limiter=parts.intake_slots)
+        answer = await anyio.to_thread.run_sync(accept, limiter=parts.intake_slots)
     parts.metrics.upload_bytes.labels(kind).inc(received.bytes)
     return answer
 
 
-def _again(parts: Parts, post: Post, received: Received, kind: FileKind) -> Answer | None:
-    """The answer for bytes that are here already, whole; None where they are not."""
-    tenant_id = post.tenant_id
-    with tenant_transaction(parts.factory, tenant_id) as session:
-        row = files.same_upload(session, tenant_id=tenant_id, kind=kind, sha256=received.sha256)
-    if row is None or row.canonical_path is None or row.canonical_sha256 is None:
-        return None
-    try:
-        parts.storage.verify(row.canonical_path, row.canonical_sha256)
-    except (StorageMissing, StorageCorrupt) as error:
-        log("stored file damaged; taken in again", level=logging.ERROR, found=str(error))
-        return None
-
-    def record(session: Session) -> Answer:
-        retention = timedelta(days=parts.settings.retention_days)
-        kept = files.keep_longer(session, tenant_id=tenant_id, file_id=row.id, retention=retention)
-        if kept is None:
-            raise _GoneMeanwhile
-        return Answer(200, present(kept).model_dump(mode="json"), {"Location": f"/files/{kept.id}"})
-
-    with suppress(_GoneMeanwhile):
-        return once(parts.factory, post, record)
-    return None
-
-
-class _GoneMeanwhile(Exception):
-    """The file was deleted between two looks at it."""
-
-
-def require_room(parts: Parts, tenant_id: UUID, count: int = 1) -> None:
-    """Before anything is received or converted. Raises store.errors.StorageQuotaExceeded."""
-    default = quotas.Limits.default(parts.settings)
-    with tenant_transaction(parts.factory, tenant_id) as session:
-        quotas.require_stored(session, tenant_id=tenant_id, default=default, count=count)
-
-
-def limit_bytes(settings: Settings, kind: FileKind) -> int:
-    """The most bytes that an upload of this kind may have."""
-    return settings.max_model_bytes if kind == "model" else settings.max_dataset_bytes
+def _require_room(parts: Parts, caller: Caller) -> None:
+    """Before anything is converted. Raises store.errors.StorageQuotaExceeded."""
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
+        quotas.require_stored(session, tenant_id=caller.tenant_id, default=quotas.Limits.default(parts.settings))
 
 
 def _accept(parts: Parts, post: Post, received: Received, folder: Path, *, kind: FileKind, name: str) -> Answer:
@@ -194,7 +149,7 @@ def intake_limits(settings: Settings) -> Limits:
 
 
 @contextmanager
-def room_or_507() -> Iterator[None]:
+def _room_or_507() -> Iterator[None]:
     """A full disk is a problem of its own, not an internal error."""
     try:
         yield

@@ -19,11 +19,6 @@ from tests.api.conftest import Server, Tenant, problem
 
 ROUTES = {
     ("post", "/files"),
-    ("options", "/files/resumable"),
-    ("post", "/files/resumable"),
-    ("head", "/files/resumable/{upload_id}"),
-    ("patch", "/files/resumable/{upload_id}"),
-    ("delete", "/files/resumable/{upload_id}"),
     ("get", "/files/{file_id}"),
     ("delete", "/files/{file_id}"),
     ("post", "/repair"),

@@ -3,10 +3,9 @@
 The routes are read from the application: a new one without a line in `ROUTES` fails.
 """
 
-import base64
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -23,9 +22,6 @@ from tests.api.conftest import CLASSES, Tenant, model_bytes, problem, zip_of
 OPEN = {"/problems", "/problems/{slug}", "/healthz", "/readyz", "/metrics"}
 ARCHITECTURE = {"name": "preact_resnet18", "options": {"width": 4}}
 JOB, FILE, KEY, SELECTION = "job-not-found", "file-not-found", "key-not-found", "selection-not-found"
-UPLOAD = "upload-not-found"
-TUS = {"Tus-Resumable": "1.0.0"}
-METADATA = f"kind {base64.b64encode(b'model').decode()}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +34,6 @@ class Route:
     own: int
     unknown: str | None = None
     body: dict[str, Any] | None = None
-    headers: dict[str, str] = field(default_factory=dict)
 
 
 def job_routes(kind: str) -> dict[tuple[str, str], Route]:
@@ -56,15 +51,6 @@ def job_routes(kind: str) -> dict[tuple[str, str], Route]:
 
 ROUTES = {
     ("post", "/files"): Route(own=201),
-    ("options", "/files/resumable"): Route(own=204, headers=TUS),
-    ("post", "/files/resumable"): Route(own=201, headers=TUS | {"Upload-Length": "9", "Upload-Metadata": METADATA}),
-    ("head", "/files/resumable/{upload_id}"): Route(own=200, unknown=UPLOAD, headers=TUS),
-    ("patch", "/files/resumable/{upload_id}"): Route(
-        own=204,
-        unknown=UPLOAD,
-        headers=TUS | {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"},
-    ),
-    ("delete", "/files/resumable/{upload_id}"): Route(own=204, unknown=UPLOAD, headers=TUS),
     ("get", "/files/{file_id}"): Route(own=200, unknown=FILE),
     ("delete", "/files/{file_id}"): Route(own=204, unknown=FILE),
     **job_routes("repair"),
@@ -121,11 +107,7 @@ def estate(
     spare = tenant.http.post("/keys", json={"label": "spare"}).raise_for_status().json()
     upload = tenant.http.post("/files?kind=clean", content=zip_of(CLASSES)).raise_for_status().json()
     names = {"repair": finished, "analysis": finished_analysis, "robust": pair["robust"], **stock}
-    begun = tenant.http.post(
-        "/files/resumable", headers=TUS | {"Upload-Length": "9", "Upload-Metadata": METADATA}
-    ).raise_for_status()
     names |= {"selection_id": selection["id"], "key_id": spare["id"], "file_id": upload["id"]}
-    names["upload_id"] = begun.headers["location"].rpartition("/")[2]
     return Estate(names | {"name": "report.html", "path": "standard"})
 
 
@@ -134,7 +116,7 @@ def ask(http: httpx.Client, method: str, path: str, estate: Estate, key: str | N
     names = estate.of(path)
     body = ROUTES[method, path].body
     sent = body and {name: value.format(**names) if isinstance(value, str) else value for name, value in body.items()}
-    headers = ROUTES[method, path].headers | ({"Authorization": f"Bearer {key}"} if key else {})
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
     if (method, path) == ("post", "/files"):
         return http.post("/files?kind=model", content=model_bytes(), headers=headers)
     return http.request(method, path.format(**names), json=sent, headers=headers)

@@ -1,1 +1,0 @@
-"""Uploads in pieces, by the tus protocol."""
