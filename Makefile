@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo tour test test-slow chaos lint format serve constraints clean
+.PHONY: help install demo tour test test-slow chaos fuzz lint format serve constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -46,6 +46,9 @@ test-slow: install  ## the long battery: queries on a million job rows
 
 chaos: install  ## every fault in its long form (tests/scale.py): hours
 	$(BIN)/python -m pytest -m chaos --timeout 7200 -rP
+
+fuzz: install  ## hostile files and bodies, all and many times: hours
+	$(BIN)/python -m pytest -m fuzz --timeout 36000 -rP
 
 lint: install  ## style, types and the import law
 	$(BIN)/ruff check .

@@ -32,6 +32,7 @@ from api.quota.endpoints import router as quota
 from api.rates import Rates
 from api.repair.endpoints import router as repair
 from api.repair.kind import REPAIR
+from api.resumable.endpoints import router as resumable
 from api.selections.endpoints import router as selections
 from store.checked import CheckedFiles
 from store.database import make_engine, session_factory
@@ -78,7 +79,7 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
     )
     every_kind = [routes(kind) for kind in (REPAIR, ANALYSIS) for routes in (job_routes, event_routes, result_routes)]
-    for router in (files, repair, analysis, *every_kind, selections, models, keys, quota, explain, health):
+    for router in (files, resumable, repair, analysis, *every_kind, selections, models, keys, quota, explain, health):
         app.include_router(router)
     app.add_middleware(Observe, metrics=metrics)
     mapper.install(app)
@@ -95,7 +96,7 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
     inspector = Inspector(metrics)
     life = asyncio.create_task(inspector.run())
     try:
-        storage = LocalStorage(settings.storage_root)
+        storage, cores = LocalStorage(settings.storage_root), max(2, os.cpu_count() or 2)
         yield Parts(
             settings=settings,
             factory=session_factory(engine),
@@ -105,7 +106,8 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
             metrics=metrics,
             rates=Rates(settings),
             queue_room=QueueRoom(settings.max_queue_depth),
-            intake_slots=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
+            intake_slots=anyio.CapacityLimiter(cores),
+            writers=anyio.CapacityLimiter(cores),
             stopping=asyncio.Event(),
         )
     finally:

@@ -1,4 +1,4 @@
-"""How often each fault is tried: the short form belongs to `make test`, the long one to `make chaos`."""
+"""How often each fault is tried: the short form belongs to `make test`, the long one to `make chaos` or `make fuzz`."""
 
 from dataclasses import dataclass
 
@@ -31,10 +31,18 @@ class BackendsKilled:
     every: float
 
 
-def _short_and_long(short: object, long: object) -> list[object]:
+@dataclass(frozen=True)
+class HostileBodies:
+    """The size in bytes at which an endless body is cut, and how many slow ones come at once."""
+
+    limit_bytes: int
+    slow: int
+
+
+def _short_and_long(short: object, long: object, *, marker: pytest.MarkDecorator = pytest.mark.chaos) -> list[object]:
     return [
         pytest.param(*_values(short), id="short"),
-        pytest.param(*_values(long), id="long", marks=pytest.mark.chaos),
+        pytest.param(*_values(long), id="long", marks=marker),
     ]
 
 
@@ -56,3 +64,4 @@ BACKENDS_KILLED = _short_and_long(BackendsKilled(4, 0.7), BackendsKilled(300, 10
 CUT_REPLIES = _short_and_long(15, 500)
 ROLLING_RESTARTS = _short_and_long(1, 10)
 RESUMES = _short_and_long(1, 10)
+HOSTILE_BODIES = _short_and_long(HostileBodies(64 << 20, 50), HostileBodies(2 << 30, 500), marker=pytest.mark.fuzz)
