@@ -48,8 +48,8 @@ test-slow: install  ## the long battery: queries on a million job rows
 chaos: install  ## every fault in its long form (tests/scale.py): hours
 	$(BIN)/python -m pytest -m chaos --timeout 7200 -rP
 
-fuzz: install  ## every crafted and millions of mutated uploads (tests/scale.py): hours
-	$(BIN)/python -m pytest -m fuzz --timeout 86400 -rP tests/hostile
+fuzz: install  ## every crafted and millions of mutated uploads, hostile bodies (tests/scale.py): hours
+	$(BIN)/python -m pytest -m fuzz --timeout 86400 -rP
 
 lint: install  ## style, types and the import law
 	$(BIN)/ruff check .

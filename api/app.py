@@ -32,6 +32,7 @@ from api.quota.endpoints import router as quota
 from api.rates import Rates
 from api.repair.endpoints import router as repair
 from api.repair.kind import REPAIR
+from api.resumable.endpoints import router as resumable
 from api.selections.endpoints import router as selections
 from intake.launcher import probe
 from intake.limits import Limits
@@ -80,7 +81,7 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
     )
     every_kind = [routes(kind) for kind in (REPAIR, ANALYSIS) for routes in (job_routes, event_routes, result_routes)]
-    for router in (files, repair, analysis, *every_kind, selections, models, keys, quota, explain, health):
+    for router in (files, resumable, repair, analysis, *every_kind, selections, models, keys, quota, explain, health):
         app.include_router(router)
     app.add_middleware(Observe, metrics=metrics)
     mapper.install(app)
@@ -97,7 +98,7 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
     inspector = Inspector(metrics)
     life = asyncio.create_task(inspector.run())
     try:
-        storage = LocalStorage(settings.storage_root)
+        storage, cores = LocalStorage(settings.storage_root), max(2, os.cpu_count() or 2)
         sandbox = await anyio.to_thread.run_sync(probe, Limits())
         yield Parts(
             settings=settings,
@@ -108,7 +109,8 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
             metrics=metrics,
             rates=Rates(settings),
             queue_room=QueueRoom(settings.max_queue_depth),
-            intake_slots=anyio.CapacityLimiter(max(2, os.cpu_count() or 2)),
+            intake_slots=anyio.CapacityLimiter(cores),
+            writers=anyio.CapacityLimiter(cores),
             sandbox=sandbox,
             stopping=asyncio.Event(),
         )

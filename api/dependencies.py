@@ -36,6 +36,7 @@ class Parts:
     queue_room: QueueRoom
     rates: Rates
     intake_slots: CapacityLimiter  # conversions at the same time
+    writers: CapacityLimiter  # threads that write uploads to the disk; a slow disk holds up uploads and nothing else
     sandbox: Sandbox  # what shuts the readers of uploads in on this machine
     stopping: Event  # set when the server is told to stop: open streams end
 
@@ -80,7 +81,7 @@ def authenticate(
         challenge["WWW-Authenticate"] = 'Bearer error="invalid_token"'
         raise ApiError("key-not-valid", "The key is unknown, expired or revoked.", headers=challenge)
     request.state.key_id = caller.key_id  # for the log line
-    request.state.rate_headers = parts.rates.count_request(caller.key_id)
+    request.state.answer_headers.update(parts.rates.count_request(caller.key_id))
     if lacking := [scope for scope in needed.scopes if scope not in caller.scopes]:
         challenge["WWW-Authenticate"] = f'Bearer error="insufficient_scope", scope="{needed.scope_str}"'
         detail = f"The route needs the scope `{lacking[0]}`; the key has {', '.join(caller.scopes) or 'none'}."

@@ -100,6 +100,12 @@ def _store_error(request: Request, error: Exception) -> Response:
             detail = f"Your jobs have computed for {limit} seconds or more in the last 24 hours, which is the limit."
             after = {"Retry-After": str(COMPUTE_RETRY_AFTER_SECONDS)}
             found = ApiError("compute-quota-exceeded", detail, headers=after, limit_seconds=limit)
+        case errors.TooManyUploads(limit=limit):
+            detail = f"{limit} of yours are open, which is the limit."
+            found = ApiError("too-many-uploads", detail, headers={"Retry-After": "60"}, limit=limit)
+        case errors.PartialBusy():
+            after = {"Retry-After": str(RETRY_AFTER_SECONDS)}
+            found = ApiError("upload-in-use", "Another request is sending bytes of this upload.", headers=after)
         case errors.NoSuchFile(role=role, file_id=file_id):
             found = ApiError("file-not-found", f"The `{role}` file is gone.", id=str(file_id), pointer=f"#/{role}")
         case errors.FileInUse(job_id=job_id, kind=kind):

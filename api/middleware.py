@@ -16,8 +16,8 @@ from api.mapper import internal_error
 from api.metrics import Metrics
 
 JSON_LIMIT_BYTES = 1 << 20
-CHUNK_TIMEOUT_SECONDS = 10.0
-UPLOAD_PATH = "/files"  # counts its own bytes: its limit depends on the kind of file
+PATIENCE_SECONDS = 15.0
+LEAST_BYTES_PER_SECOND = 16 << 10
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _SAFE_HEADERS = {
@@ -31,26 +31,23 @@ _SAFE_HEADERS = {
 
 
 class BodyGuard:
-    """Wraps `receive`: limits the size (JSON routes) and the silence between two chunks of a request body."""
+    """Wraps `receive`: limits the size of a request body (JSON routes) and how long it lets itself be waited for.
+
+    Waiting uses patience up, bytes give it back at the least rate: who stops is cut off after `PATIENCE_SECONDS`, and
+    so is who trickles. What this process takes for its own work does not count.
+    """
 
     def __init__(self, receive: Receive, limit_bytes: int | None) -> None:
         self._receive = receive
         self._limit_bytes = limit_bytes
         self._seen_bytes = 0
+        self._patience = PATIENCE_SECONDS
         self.complete = False
 
     async def __call__(self) -> Message:
         if self.complete:
             return await self._receive()
-        try:
-            async with asyncio.timeout(CHUNK_TIMEOUT_SECONDS):
-                message = await self._receive()
-        except TimeoutError:
-            raise ApiError(
-                "body-too-slow",
-                f"No byte of the body arrived for {CHUNK_TIMEOUT_SECONDS:g} seconds.",
-                timeout_seconds=CHUNK_TIMEOUT_SECONDS,
-            ) from None
+        message = await self._wait()
         self.complete = message["type"] == "http.disconnect" or not message.get("more_body", False)
         self._seen_bytes += len(message.get("body", b""))
         if self._limit_bytes is not None and self._seen_bytes > self._limit_bytes:
@@ -60,6 +57,28 @@ class BodyGuard:
                 limit_bytes=self._limit_bytes,
             )
         return message
+
+    async def _wait(self) -> Message:
+        began = time.monotonic()
+        try:
+            async with asyncio.timeout(self._patience):
+                message = await self._receive()
+        except TimeoutError:
+            raise ApiError(
+                "body-too-slow",
+                f"The body stopped, or came with less than {LEAST_BYTES_PER_SECOND} bytes a second.",
+                patience_seconds=PATIENCE_SECONDS,
+                least_bytes_per_second=LEAST_BYTES_PER_SECOND,
+            ) from None
+        earned = len(message.get("body", b"")) / LEAST_BYTES_PER_SECOND
+        self._patience = min(PATIENCE_SECONDS, self._patience - (time.monotonic() - began) + earned)
+        return message
+
+
+def _is_upload(scope: Scope) -> bool:
+    """Uploads count their own bytes: their limit depends on the file."""
+    path, method = scope["path"], scope["method"]
+    return bool(path == "/files" if method == "POST" else method == "PATCH" and path.startswith("/files/resumable/"))
 
 
 class Observe:
@@ -74,7 +93,7 @@ class Observe:
             await self.app(scope, receive, send)
             return
         exchange = Exchange(scope, receive, send)
-        scope.setdefault("state", {})["request_id"] = exchange.request_id
+        scope.setdefault("state", {}).update(request_id=exchange.request_id, answer_headers={})
         try:
             await self.app(scope, exchange.guard, exchange.send)
         except Exception as error:
@@ -109,8 +128,7 @@ class Exchange:
         headers = Headers(scope=scope)
         given = headers.get("x-request-id", "")
         self.request_id = given if _REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
-        is_upload = scope["path"] == UPLOAD_PATH and scope["method"] == "POST"
-        self.guard = BodyGuard(receive, None if is_upload else JSON_LIMIT_BYTES)
+        self.guard = BodyGuard(receive, None if _is_upload(scope) else JSON_LIMIT_BYTES)
         self._has_body = "transfer-encoding" in headers or headers.get("content-length", "0") != "0"
         self._send = send
         self.started = time.perf_counter()
@@ -130,7 +148,7 @@ class Exchange:
             self.status = message["status"]
             headers = MutableHeaders(scope=message)
             headers["x-request-id"] = self.request_id
-            for name, value in {**_SAFE_HEADERS, **self.scope["state"].get("rate_headers", {})}.items():
+            for name, value in {**_SAFE_HEADERS, **self.scope["state"]["answer_headers"]}.items():
                 headers.setdefault(name, value)
             if self._has_body and not self.guard.complete:
                 # Else the server would read the rest of a refused upload, gigabytes of it, before the next request.

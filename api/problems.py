@@ -47,8 +47,9 @@ _REQUEST = {
     "body-too-slow": _kind(
         408,
         "The body came too slowly",
-        "No byte of the body arrived for ten seconds. Nothing was kept.",
-        "Send the request again over a steadier connection.",
+        "The body stopped for fifteen seconds, or came with less than `least_bytes_per_second`. The connection is "
+        "closed. Of a resumable upload what came is kept, of anything else nothing.",
+        "Send the request again over a steadier connection, a large file as a resumable upload.",
     ),
     "range-not-satisfiable": _kind(
         416,
@@ -150,6 +151,43 @@ _FILES = {
         "A job still needs the file",
         "A job that has not ended uses this file.",
         "Cancel the jobs in `jobs`, or wait for their end, then delete the file.",
+    ),
+    "upload-not-found": _kind(
+        404,
+        "There is no such upload",
+        "No resumable upload of yours has this id; it may have been given up, or have got no bytes for twelve hours.",
+        "Begin it again with `POST /files/resumable`.",
+    ),
+    "upload-offset-differs": _kind(
+        409,
+        "The bytes do not begin where the upload ends",
+        "`Upload-Offset` must be the number of bytes that have come so far.",
+        "`offset` says how many those are; send on from there.",
+    ),
+    "upload-in-use": _kind(
+        423,
+        "The upload is being written to",
+        "One request at a time may send bytes of a resumable upload, and another one does.",
+        "Wait for `Retry-After` seconds, ask for the offset with HEAD, and send on from there. A connection that was "
+        "lost is noticed after fifteen seconds.",
+    ),
+    "upload-content-type": _kind(
+        415,
+        "The bytes of a resumable upload need their own content type",
+        "The body of the PATCH is not declared as `application/offset+octet-stream`.",
+        "Send `Content-Type: application/offset+octet-stream`.",
+    ),
+    "tus-version-not-supported": _kind(
+        412,
+        "This version of tus is not spoken here",
+        "The header `Tus-Resumable` is missing, or names a version that the service does not know.",
+        "Send `Tus-Resumable: 1.0.0`. `Tus-Version` lists what is spoken.",
+    ),
+    "too-many-uploads": _kind(
+        429,
+        "Too many resumable uploads are open",
+        "Your tenant has begun as many uploads as it may have open at once.",
+        "Finish some, or give some up with DELETE.",
     ),
     "wrong-file-kind": _kind(
         422,

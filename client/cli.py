@@ -2,7 +2,7 @@
 
 import typer
 
-from client.command import analyse, backup, jobs, keys, repair, serve
+from client.command import analyse, backup, files, jobs, keys, repair, serve
 
 app = typer.Typer(
     name="modeconn",
@@ -14,6 +14,8 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(repair.repair)
 app.command()(analyse.analyse)
+app.command()(files.upload)
+app.command()(files.files)
 app.command()(jobs.jobs)
 app.command()(jobs.show)
 app.command()(jobs.cancel)

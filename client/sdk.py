@@ -28,11 +28,12 @@ from client.models import (
     StoredFile,
 )
 from client.repair import Repair
+from client.resumable import CHUNK, ResumableUpload
 from client.transport import TIMEOUT, Transport
 
 Kind = Literal["model", "clean", "triggered"]
 Input = Path | StoredFile | str
-CHUNK = 1 << 20
+RESUMABLE_BYTES = 64 << 20
 
 
 class Client:
@@ -57,7 +58,11 @@ class Client:
     # files
 
     def upload(self, path: Path, kind: Kind, *, on_bytes: Callable[[int], None] | None = None) -> StoredFile:
-        """Streams a file, or a folder of class folders as a zip. `on_bytes` receives the bytes sent so far."""
+        """Streams a file, or a folder of class folders as a zip. `on_bytes` receives the bytes sent so far.
+
+        Files above `RESUMABLE_BYTES` survive a broken connection or a restart of the service: only what is missing is
+        sent again. Bytes that the service has already, as the same kind, come back as the file that they are.
+        """
         if path.is_dir():
             with zip_folder(path) as archive:
                 return self._upload(archive, path.name + ".zip", kind, on_bytes)
@@ -66,6 +71,9 @@ class Client:
 
     def _upload(self, file: BinaryIO, name: str, kind: Kind, on_bytes: Callable[[int], None] | None) -> StoredFile:
         length = file.seek(0, 2)
+        if length > RESUMABLE_BYTES:
+            upload = ResumableUpload(self.transport, file, name=name, kind=kind, on_bytes=on_bytes)
+            return StoredFile.model_validate(upload.send())
 
         def body() -> Iterator[bytes]:
             file.seek(0)
@@ -79,6 +87,10 @@ class Client:
         return StoredFile.model_validate(
             self.transport.request("POST", "/files", params=params, content=body, headers=headers).json()
         )
+
+    def files(self, *, kind: Kind | None = None, limit: int | None = None) -> Iterator[StoredFile]:
+        """This key's files, newest first, all pages (or the first `limit`)."""
+        return map(StoredFile.model_validate, self._listed("/files", limit, kind=kind))
 
     def delete_file(self, file_id: str) -> None:
         """Removes an uploaded file that no unfinished job needs."""
@@ -184,19 +196,18 @@ class Client:
         self, *, state: str | None = None, label: tuple[str, str] | None = None, limit: int | None = None
     ) -> Iterator[Job]:
         """This key's repairs, newest first, all pages (or the first `limit`); `label` is a name and its value."""
-        return map(Job.model_validate, self._listed("/repair", state, label, limit))
+        return map(Job.model_validate, self._listed("/repair", limit, state=state, label=_stated(label)))
 
     def analyses(
         self, *, state: str | None = None, label: tuple[str, str] | None = None, limit: int | None = None
     ) -> Iterator[AnalysisJob]:
         """This key's analyses, as `jobs` lists repairs."""
-        return map(AnalysisJob.model_validate, self._listed("/analysis", state, label, limit))
+        return map(AnalysisJob.model_validate, self._listed("/analysis", limit, state=state, label=_stated(label)))
 
-    def _listed(self, route: str, state: str | None, label: tuple[str, str] | None, limit: int | None) -> Iterator[Any]:
+    def _listed(self, route: str, limit: int | None, **wanted: str | None) -> Iterator[Any]:
         cursor, left = None, limit
-        wanted = ":".join(label) if label else None
         while left is None or left > 0:
-            asked = {"state": state, "label": wanted, "limit": min(left or 100, 100), "cursor": cursor}
+            asked = {**wanted, "limit": min(left or 100, 100), "cursor": cursor}
             params = {name: value for name, value in asked.items() if value is not None}
             page = self.transport.request("GET", route, params=params).json()
             yield from page["items"]
@@ -234,3 +245,7 @@ class Client:
     def quota(self) -> Quota:
         """What this key's tenant uses of what it may."""
         return Quota.model_validate(self.transport.request("GET", "/quota").json())
+
+
+def _stated(label: tuple[str, str] | None) -> str | None:
+    return ":".join(label) if label else None

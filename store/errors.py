@@ -88,6 +88,18 @@ class IdempotencyMismatch(StoreError):
     """The key was used before for another request (422)."""
 
 
+class TooManyUploads(StoreError):
+    """The tenant has as many resumable uploads open as it may have."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} uploads are open already, which is the limit of a tenant")
+        self.limit = limit
+
+
+class PartialBusy(StoreError):
+    """Somebody else is writing to this resumable upload."""
+
+
 class StorageMissing(StoreError):
     """No file under this name."""
 

@@ -5,9 +5,10 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, func, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
+from store.cursors import decode_cursor, encode_cursor
 from store.database import flush_and_read
 from store.errors import FileInUse
 from store.quotas import NO_LIMITS, Limits, add_stored, lock_tenant
@@ -55,13 +56,43 @@ def create_file(
     return file
 
 
+def _is_known(tenant_id: UUID) -> ColumnElement[bool]:
+    return (File.tenant_id == tenant_id) & File.deleted_at.is_(None) & (File.expires_at > func.now())
+
+
 def get_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> File | None:
     """The file, or None when it is missing, deleted, expired or somebody else's."""
-    return session.scalar(
-        select(File).where(
-            File.id == file_id, File.tenant_id == tenant_id, File.deleted_at.is_(None), File.expires_at > func.now()
-        )
-    )
+    return session.scalar(select(File).where(_is_known(tenant_id), File.id == file_id))
+
+
+def list_files(
+    session: Session, *, tenant_id: UUID, kind: str | None = None, limit: int, cursor: str | None = None
+) -> tuple[Sequence[File], str | None]:
+    """One page of the tenant's files, newest first, and the cursor of the next page (None: this was the last).
+
+    Raises BadCursor.
+    """
+    query = select(File).where(_is_known(tenant_id)).order_by(File.created_at.desc(), File.id.desc()).limit(limit + 1)
+    if kind is not None:
+        query = query.where(File.kind == kind)
+    if cursor is not None:
+        query = query.where(tuple_(File.created_at, File.id) < tuple_(*decode_cursor(cursor)))
+    rows = session.scalars(query).all()
+    page = rows[:limit]
+    return page, encode_cursor(page[-1]) if len(rows) > limit else None
+
+
+def same_file(session: Session, *, tenant_id: UUID, kind: str, sha256: str) -> File | None:
+    """The tenant's newest file of this kind that was made of an upload with this hash."""
+    same = (File.kind == kind) & (File.sha256 == sha256)
+    return session.scalars(select(File).where(_is_known(tenant_id), same).order_by(File.created_at.desc())).first()
+
+
+def prolong(session: Session, *, file_id: UUID, retention: timedelta) -> File | None:
+    """Keep the file for as long as a new one would be; None: its time has passed, or it was deleted."""
+    still_there = (File.id == file_id) & File.deleted_at.is_(None) & (File.expires_at > func.now())
+    later = update(File).where(still_there).values(expires_at=func.greatest(File.expires_at, func.now() + retention))
+    return session.scalars(later.returning(File).execution_options(populate_existing=True)).one_or_none()
 
 
 def delete_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> bool:

@@ -3,9 +3,6 @@
 A `kind` that is given makes jobs of another kind as unknown as those of other tenants.
 """
 
-import base64
-import binascii
-import json
 from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
@@ -13,7 +10,7 @@ from uuid import UUID
 from sqlalchemy import ColumnElement, Select, func, literal_column, select, tuple_
 from sqlalchemy.orm import Session
 
-from store.errors import BadCursor
+from store.cursors import decode_cursor, encode_cursor
 from store.tables import AnalysisPoint, Artifact, CurvePoint, Job, JobEvent, JobLabel
 
 MOST_COUNTED = 10_000
@@ -56,10 +53,10 @@ def list_jobs(
     if state is not None:
         query = query.where(Job.state == state)
     if cursor is not None:
-        query = query.where(page_key < tuple_(*_decode_cursor(cursor)))
+        query = query.where(page_key < tuple_(*decode_cursor(cursor)))
     rows = session.scalars(query).all()
     page = rows[:limit]
-    return page, _encode_cursor(page[-1]) if len(rows) > limit else None
+    return page, encode_cursor(page[-1]) if len(rows) > limit else None
 
 
 def _labelled(tenant_id: UUID, kind: str, label: tuple[str, str]) -> Select[Job]:
@@ -67,21 +64,6 @@ def _labelled(tenant_id: UUID, kind: str, label: tuple[str, str]) -> Select[Job]
     own_label = (JobLabel.tenant_id == tenant_id) & (JobLabel.kind == kind)
     this_label = (JobLabel.key == key) & (JobLabel.value == value)
     return select(Job).join(JobLabel, JobLabel.job_id == Job.id).where(own_label, this_label)
-
-
-def _encode_cursor(last: Job) -> str:
-    return base64.urlsafe_b64encode(json.dumps([last.created_at.isoformat(), str(last.id)]).encode()).decode()
-
-
-def _decode_cursor(cursor: str) -> tuple[datetime, UUID]:
-    try:
-        created_at, job_id = json.loads(base64.urlsafe_b64decode(cursor.encode("ascii")))
-        moment = datetime.fromisoformat(created_at)
-        if moment.tzinfo is None:
-            raise ValueError("a moment without a zone")
-        return moment, UUID(job_id)
-    except (binascii.Error, ValueError, TypeError, AttributeError) as error:
-        raise BadCursor("this cursor was not made by this service") from error
 
 
 def queue_position(session: Session, *, tenant_id: UUID, job_id: UUID) -> int | None:

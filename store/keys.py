@@ -11,7 +11,7 @@ from typing import Annotated
 from uuid import UUID
 
 import typer
-from sqlalchemy import ColumnElement, func, or_, select, true, update
+from sqlalchemy import ColumnElement, func, select, true, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 

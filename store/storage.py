@@ -60,8 +60,8 @@ class LocalStorage:
         if room is not None and not self._top.exists():
             self._top.mkdir(parents=True)
             _fsync_up(self._top.parent, self.root)
-        self._unfinished = self._top / UNFINISHED
-        self._unfinished.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.unfinished = self._top / UNFINISHED
+        self.unfinished.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     def path(self, name: str) -> Path:
         """Absolute path of `name`, whether it exists or not. Raises ValueError for a name that leaves the storage."""
@@ -72,7 +72,7 @@ class LocalStorage:
 
     def new_writer(self, name: str) -> "Writer":
         """A writer whose bytes appear under `name` when it commits, and not at all otherwise."""
-        return Writer(name=name, target=self.path(name), folder=self._unfinished, top=self._top)
+        return Writer(name=name, target=self.path(name), folder=self.unfinished, top=self._top)
 
     def adopt(self, source: Path, name: str) -> StoredFile:
         """Move a finished file (best one made in `scratch`, so that nothing is copied) to `name`, durably.
@@ -96,7 +96,7 @@ class LocalStorage:
     @contextmanager
     def scratch(self) -> Iterator[Path]:
         """A private folder in the storage's own file system, gone when the block ends."""
-        with tempfile.TemporaryDirectory(dir=self._unfinished) as folder:
+        with tempfile.TemporaryDirectory(dir=self.unfinished) as folder:
             yield Path(folder)
 
     def verify(self, name: str, sha256: str) -> Path:
@@ -158,7 +158,7 @@ class LocalStorage:
     def remove_unfinished(self, *, older_than_seconds: float, now: float) -> int:
         """Remove what nobody has written to for `older_than_seconds` before `now` (Unix time); says how many."""
         removed = 0
-        for leftover in self._unfinished.iterdir():
+        for leftover in self.unfinished.iterdir():
             try:
                 if now - _last_written(leftover) <= older_than_seconds:
                     continue

@@ -104,6 +104,8 @@ class File(Base):
     __tablename__ = "files"
     __table_args__ = (
         _one_of("kind", FILE_KINDS),
+        Index("ix_files_tenant_created", "tenant_id", text("created_at DESC"), text("id DESC")),
+        Index("ix_files_tenant_sha256", "tenant_id", "sha256", postgresql_where=text("deleted_at IS NULL")),
         Index("ix_files_expiring", "expires_at", postgresql_where=text("deleted_at IS NULL")),
         Index(
             "ix_files_purgeable",
@@ -125,6 +127,30 @@ class File(Base):
     created_at: Mapped[datetime] = mapped_column(server_default=func.now())
     expires_at: Mapped[datetime]
     deleted_at: Mapped[datetime | None]
+
+
+class PartialUpload(Base):
+    """A resumable upload of `bytes` in all: open until it has become a file or has a problem.
+
+    What has come of it is a file in the storage (store/partial_files.py), and its size the truth.
+    """
+
+    __tablename__ = "partial_uploads"
+    __table_args__ = (
+        _one_of("kind", FILE_KINDS),
+        Index("ix_partial_uploads_tenant_id", "tenant_id"),
+        Index("ix_partial_uploads_expires_at", "expires_at"),
+    )
+
+    id: Mapped[UUID] = mapped_column(primary_key=True, default=uuid4)
+    tenant_id: Mapped[UUID] = mapped_column(ForeignKey("tenants.id"))
+    kind: Mapped[str]
+    name: Mapped[str | None]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    file_id: Mapped[UUID | None] = mapped_column(ForeignKey("files.id"))
+    problem: Mapped[dict[str, Any] | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=func.now())
+    expires_at: Mapped[datetime]
 
 
 class Job(Base):

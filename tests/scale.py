@@ -31,6 +31,14 @@ class BackendsKilled:
     every: float
 
 
+@dataclass(frozen=True)
+class HostileBodies:
+    """The size in bytes at which an endless body is cut, and how many slow ones come at once."""
+
+    limit_bytes: int
+    slow: int
+
+
 def _short_and_long(short: object, long: object, mark: pytest.MarkDecorator = pytest.mark.chaos) -> list[object]:
     return [
         pytest.param(*_values(short), id="short"),
@@ -56,7 +64,7 @@ BACKENDS_KILLED = _short_and_long(BackendsKilled(4, 0.7), BackendsKilled(300, 10
 CUT_REPLIES = _short_and_long(15, 500)
 ROLLING_RESTARTS = _short_and_long(1, 10)
 RESUMES = _short_and_long(1, 10)
-
+HOSTILE_BODIES = _short_and_long(HostileBodies(64 << 20, 50), HostileBodies(2 << 30, 500), pytest.mark.fuzz)
 EVERY_KTH_CRAFTED_FILE = _short_and_long(8, 1, pytest.mark.fuzz)
 MUTATED_SAFETENSORS = _short_and_long(20_000, 10_000_000, pytest.mark.fuzz)
 MUTATED_PT = _short_and_long(2_000, 1_000_000, pytest.mark.fuzz)

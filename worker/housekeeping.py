@@ -3,10 +3,13 @@
 import logging
 import threading
 import time
+from contextlib import suppress
 from datetime import timedelta
 
-from store import files, idempotency, jobs, queue, selections
+from store import files, idempotency, jobs, partial_uploads, queue, selections
 from store.database import transaction, try_lock
+from store.errors import PartialBusy
+from store.partial_files import held, partial_path
 from store.storage import file_folder, job_folder
 from worker import orphans
 from worker.room import Room
@@ -87,6 +90,7 @@ def expire(room: Room) -> None:
         files.expire(session)
         idempotency.purge(session, older_than=_IDEMPOTENCY_KEPT)
     _purge_files(room)
+    _give_up_uploads(room)
     room.storage.remove_unfinished(older_than_seconds=_UNFINISHED_SECONDS, now=time.time())
 
 
@@ -99,3 +103,16 @@ def _purge_files(room: Room) -> None:
         with transaction(room.factory) as session:
             files.mark_purged(session, file_id=row.id)
         log.info("file %s: purged", row.id)
+
+
+def _give_up_uploads(room: Room) -> None:
+    """Resumable uploads that nobody has gone on with: row, bytes, and what was reserved for them."""
+    with transaction(room.factory) as session:
+        rows = partial_uploads.expired(session)
+    for row in rows:
+        path = partial_path(room.storage, row.tenant_id, row.id)
+        with suppress(PartialBusy), held(path):
+            with transaction(room.factory) as session:
+                partial_uploads.delete(session, tenant_id=row.tenant_id, upload_id=row.id)
+            path.unlink()
+            log.info("upload %s: given up", row.id)

@@ -1,1 +1,1 @@
-"""Uploads: `POST /files`, `GET` and `DELETE /files/{id}`."""
+"""Uploads: `POST` and `GET /files`, `GET` and `DELETE /files/{id}`; resumable ones at `/files/resumable`."""

@@ -1,12 +1,12 @@
 """Routes of the files."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
 from api.files import service
-from api.files.schemas import File, FileKind
+from api.files.schemas import File, FileKind, FilePage
 from api.openapi import problems
 
 router = APIRouter(prefix="/files", tags=["files"])
@@ -16,14 +16,19 @@ _UPLOAD_DESCRIPTION = """Send the file itself as the raw body:
 
 `model`: a safetensors file, or a .pt/.pth state dict. `clean` and `triggered`: a zip with one folder of images per
 class, an .npz with `images` and `labels`, or Parquet. In a triggered set a folder is the class that the attacker
-wants."""
+wants.
+
+Bytes that you have uploaded before, as the same kind, are not kept twice: the answer is then 200 and the file of that
+time, under its name of that time, with its `expires_at` put off. A body that stops, or that comes too slowly, is cut
+off; for large files there is `POST /files/resumable`."""
 _RAW_BODY = {
     "requestBody": {
         "required": True,
         "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-_UPLOAD_PROBLEMS = (
+_KNOWN: dict[int | str, dict[str, Any]] = {200: {"model": File, "description": "You have these bytes already."}}
+UPLOAD_PROBLEMS = (
     "body-too-large",
     "body-too-slow",
     "storage-full",
@@ -48,7 +53,7 @@ _UPLOAD_PROBLEMS = (
     response_model=File,
     summary="Upload a model or a set of images",
     description=_UPLOAD_DESCRIPTION,
-    responses=problems(*_UPLOAD_PROBLEMS),
+    responses=_KNOWN | problems(*UPLOAD_PROBLEMS),
     openapi_extra=_RAW_BODY,
 )
 async def upload(
@@ -64,6 +69,18 @@ async def upload(
 ) -> Response:
     answer = await service.upload(request, parts, caller, kind=kind, name=name, key=key)
     return answer.response()
+
+
+@router.get("", summary="List files", responses=problems("invalid-cursor"))
+def page(
+    parts: PartsDep,
+    caller: ReaderDep,
+    kind: Annotated[FileKind | None, Query(description="Only files of this kind.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    cursor: Annotated[str | None, Query(max_length=500, description="`next` of the page before.")] = None,
+) -> FilePage:
+    """Newest first, each with the time until which it is kept."""
+    return service.page(parts, caller, kind=kind, limit=limit, cursor=cursor)
 
 
 @router.get("/{file_id}", summary="Show a file", responses=problems("file-not-found"))

@@ -1,54 +1,69 @@
-"""Takes an upload from the wire to the disk: counted and hashed on the way, never whole in memory."""
+"""Takes an upload from the wire to the disk: in a thread, while more of it comes, and never whole in memory."""
 
-import hashlib
-from dataclasses import dataclass
-from pathlib import Path
+import asyncio
+from collections.abc import Callable
 
-from starlette.concurrency import run_in_threadpool
+import anyio
+import anyio.to_thread
 from starlette.requests import Request
 
 from api.errors import ApiError
 
-_BATCH_BYTES = 1 << 20
+_MOST_WAITING_BYTES = 1 << 20
+
+Take = Callable[[bytearray], object]
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
-    """An upload on disk; `sha256` is lower-case hex."""
-
-    path: Path
-    bytes: int
-    sha256: str
-
-
-async def receive(request: Request, path: Path, limit_bytes: int) -> Received:
-    """Write the request's body to `path`.
+async def receive(request: Request, take: Take, *, limit_bytes: int, writers: anyio.CapacityLimiter) -> int:
+    """Give the request's body to `take`, piece by piece, in threads of `writers`; returns its bytes.
 
     Raises ApiError `body-too-large` as soon as the limit is passed (before a byte is read where the client says how
-    much will come), `body-too-slow`, and starlette's ClientDisconnect. The caller removes the file.
+    much will come), `body-too-slow`, starlette's ClientDisconnect, and what `take` raises. What came before that, and
+    within the limit, has been given to `take`.
     """
     if int(request.headers.get("content-length", "0")) > limit_bytes:
         raise _too_large(limit_bytes)
-    digest, total, batch = hashlib.sha256(), 0, bytearray()
-
-    def flush() -> None:
-        digest.update(batch)
-        file.write(batch)
-        batch.clear()
-
-    with path.open("xb") as file:
+    total, behind = 0, _Behind(take, writers)
+    try:
         async for chunk in request.stream():
             total += len(chunk)
             if total > limit_bytes:
                 raise _too_large(limit_bytes)
-            batch += chunk
-            if len(batch) >= _BATCH_BYTES:
-                await run_in_threadpool(flush)
-        await run_in_threadpool(flush)
-    return Received(path, total, digest.hexdigest())
+            await behind.add(chunk)
+    finally:
+        await behind.finish()
+    return total
+
+
+class _Behind:
+    """Bytes on their way to a thread. A body that pauses leaves none of them in memory."""
+
+    def __init__(self, take: Take, writers: anyio.CapacityLimiter) -> None:
+        self._take, self._writers = take, writers
+        self._waiting = bytearray()
+        self._drain: asyncio.Task[None] | None = None
+
+    async def add(self, chunk: bytes) -> None:
+        """Returns at once unless too much waits already."""
+        self._waiting += chunk
+        if self._drain is not None and self._drain.done():
+            await self.finish()
+        if self._drain is None and self._waiting:
+            self._drain = asyncio.create_task(self._drain_all())
+        if len(self._waiting) >= _MOST_WAITING_BYTES:
+            await self.finish()
+
+    async def finish(self) -> None:
+        """Wait until the thread has taken everything; raises what it raised."""
+        drain, self._drain = self._drain, None
+        if drain is not None:
+            await drain
+
+    async def _drain_all(self) -> None:
+        while self._waiting:
+            batch, self._waiting = self._waiting, bytearray()
+            await anyio.to_thread.run_sync(self._take, batch, limiter=self._writers)
 
 
 def _too_large(limit_bytes: int) -> ApiError:
-    return ApiError(
-        "body-too-large", f"A file of this kind may have {limit_bytes} bytes at most.", limit_bytes=limit_bytes
-    )
+    return ApiError("body-too-large", f"No more than {limit_bytes} bytes are taken here.", limit_bytes=limit_bytes)

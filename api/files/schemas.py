@@ -22,4 +22,11 @@ class File(BaseModel):
         "classes, per_class, shape [C, H, W], dtype, duplicates."
     )
     created_at: datetime
-    expires_at: datetime
+    expires_at: datetime = Field(description="It is deleted then. A new upload of the same bytes puts it off.")
+
+
+class FilePage(BaseModel):
+    """Files, newest first."""
+
+    items: list[File]
+    next: str | None = Field(description="`cursor` of the next page; null on the last one.")

@@ -1,107 +1,95 @@
-"""Takes uploads in, shows them, deletes them."""
+"""Takes uploads in, lists them, shows them, deletes them."""
 
-import errno
 import hashlib
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import timedelta
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import anyio.to_thread
+from anyio import CapacityLimiter
+from fastapi.concurrency import contextmanager_in_threadpool
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from api.dependencies import Caller, Parts, missing, parse_id
 from api.errors import ApiError
-from api.files.receive import Received, receive
-from api.files.schemas import File, FileKind
+from api.files.accept import Record, Upload, accept, limit_bytes, room_or_507
+from api.files.receive import receive
+from api.files.schemas import File, FileKind, FilePage
 from api.idempotency import Answer, Post, once, stored_answer
 from api.logs import log
-from intake.launcher import IntakeFailed, convert_dataset, convert_model
-from intake.limits import Limits
 from store import files, quotas, tables
 from store.database import tenant_transaction
-from store.settings import Settings
-from store.storage import canonical_name, file_folder
-
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+from store.storage import file_folder
 
 
 async def upload(
     request: Request, parts: Parts, caller: Caller, *, kind: FileKind, name: str | None, key: str | None
 ) -> Answer:
-    """Receive the body, convert it in a child process, record the file.
+    """Receive the body, convert it in a child process, record the file: 201, or 200 where the tenant had it already.
 
     Whatever goes wrong on the way (a refusal, the client leaving, a crash here), no file and no row stay.
     Raises ApiError and intake's IntakeRefused.
     """
-    settings = parts.settings
-    limit_bytes = settings.max_model_bytes if kind == "model" else settings.max_dataset_bytes
-    with _room_or_507(), parts.storage.scratch() as folder:
-        received = await receive(request, folder / "upload", limit_bytes)
-        shown_name = name or f"{kind}-{received.sha256[:8]}"
-        body = {"kind": kind, "name": shown_name, "sha256": received.sha256}
-        post = Post(caller.tenant_id, key, "POST /files", body)
-        if answer := await run_in_threadpool(stored_answer, parts.factory, post):
-            return answer
-        await run_in_threadpool(_require_room, parts, caller)
-
-        def accept() -> Answer:
-            return _accept(parts, post, received, folder, kind=kind, name=shown_name)
-
-        answer = await anyio.to_thread.run_sync(accept, limiter=parts.intake_slots)
-    parts.metrics.upload_bytes.labels(kind).inc(received.bytes)
-    return answer
+    most = limit_bytes(parts.settings, kind)
+    with room_or_507():
+        async with contextmanager_in_threadpool(parts.storage.scratch()) as folder:
+            received = await _keep(request, folder / "upload", most, parts.writers)
+            own_name = name or default_name(kind, received.sha256)
+            body = {"kind": kind, "name": own_name, "sha256": received.sha256}
+            post = Post(caller.tenant_id, key, "POST /files", body)
+            if answer := await run_in_threadpool(stored_answer, parts.factory, post):
+                return answer
+            work = partial(_accept, parts, post, received, kind=kind, name=own_name)
+            return await anyio.to_thread.run_sync(work, limiter=parts.intake_slots)
 
 
-def _require_room(parts: Parts, caller: Caller) -> None:
-    """Before anything is converted. Raises store.errors.StorageQuotaExceeded."""
-    with tenant_transaction(parts.factory, caller.tenant_id) as session:
-        quotas.require_stored(session, tenant_id=caller.tenant_id, default=quotas.Limits.default(parts.settings))
+@dataclass(frozen=True, slots=True)
+class Received:
+    """An upload on disk; `sha256` is lower-case hex."""
+
+    path: Path
+    bytes: int
+    sha256: str
 
 
-def _accept(parts: Parts, post: Post, received: Received, folder: Path, *, kind: FileKind, name: str) -> Answer:
-    """Convert, keep the canonical form, record it; the raw upload goes with its scratch folder."""
+async def _keep(request: Request, path: Path, limit_bytes: int, writers: CapacityLimiter) -> Received:
+    """The request's body as a new file, hashed on the way. Raises as `receive` does."""
+    digest = hashlib.sha256()
+    with path.open("xb") as file:
+
+        def take(batch: bytearray) -> None:
+            digest.update(batch)
+            file.write(batch)
+
+        size = await receive(request, take, limit_bytes=limit_bytes, writers=writers)
+    return Received(path, size, digest.hexdigest())
+
+
+def _accept(parts: Parts, post: Post, received: Received, *, kind: FileKind, name: str) -> Answer:
     _read_back(received)
-    limits = intake_limits(parts.settings)
-    file_id = uuid4()
-    suffix = ".safetensors" if kind == "model" else ".npz"
-    converted = folder / f"canonical{suffix}"
-    if kind == "model":
-        facts = dict(convert_model(received.path, converted, limits))
-    else:
-        facts = dict(convert_dataset(received.path, converted, limits, kind=kind))
+    _require_room(parts, post.tenant_id)
+    tenant_id, path, size, sha256 = post.tenant_id, received.path, received.bytes, received.sha256
+    whole = Upload(tenant_id=tenant_id, kind=kind, name=name, path=path, bytes=size, sha256=sha256)
 
-    def record(session: Session) -> Answer:
-        row = files.create_file(
-            session,
-            tenant_id=post.tenant_id,
-            file_id=file_id,
-            kind=kind,
-            name=name,
-            bytes=received.bytes,
-            sha256=received.sha256,
-            canonical_path=stored.name,
-            canonical_sha256=stored.sha256,
-            canonical_bytes=stored.bytes,
-            facts=facts,
-            retention=timedelta(days=parts.settings.retention_days),
-            limits=quotas.Limits.default(parts.settings),
-        )
-        return Answer(201, present(row).model_dump(mode="json"), {"Location": f"/files/{row.id}"})
+    def commit(record: Record) -> Answer:
+        def work(session: Session) -> Answer:
+            kept = record(session)
+            body = present(kept.file).model_dump(mode="json")
+            return Answer(201 if kept.is_new else 200, body, {"Location": address(kept.file.id)})
 
-    stored = parts.storage.adopt(converted, canonical_name(post.tenant_id, file_id, suffix))
-    kept = False
-    try:
-        answer = once(parts.factory, post, record)
-        kept = answer.fresh
-        return answer
-    finally:
-        if not kept:
-            parts.storage.delete_tree(file_folder(post.tenant_id, file_id))
+        return once(parts.factory, post, work)
+
+    return accept(parts, whole, commit)
+
+
+def _require_room(parts: Parts, tenant_id: UUID) -> None:
+    """Before anything is converted. Raises store.errors.StorageQuotaExceeded."""
+    with tenant_transaction(parts.factory, tenant_id) as session:
+        quotas.require_stored(session, tenant_id=tenant_id, default=quotas.Limits.default(parts.settings))
 
 
 def _read_back(received: Received) -> None:
@@ -111,6 +99,13 @@ def _read_back(received: Received) -> None:
     if found != received.sha256:
         log("upload damaged on the disk", level=logging.ERROR, came=received.sha256, found=found)
         raise ApiError("stored-file-damaged", "The upload was damaged on its way to the disk; nothing was kept.")
+
+
+def page(parts: Parts, caller: Caller, *, kind: FileKind | None, limit: int, cursor: str | None) -> FilePage:
+    """One page of the caller's files, newest first. Raises store.errors.BadCursor."""
+    with tenant_transaction(parts.factory, caller.tenant_id) as session:
+        rows, following = files.list_files(session, tenant_id=caller.tenant_id, kind=kind, limit=limit, cursor=cursor)
+        return FilePage(items=[present(row) for row in rows], next=following)
 
 
 def show(parts: Parts, caller: Caller, file_id: str) -> File:
@@ -143,18 +138,11 @@ def present(row: tables.File) -> File:
     return File.model_validate(row, from_attributes=True)
 
 
-def intake_limits(settings: Settings) -> Limits:
-    """What the intake may accept under these settings."""
-    return Limits(max_model_bytes=settings.max_model_bytes, max_dataset_bytes=settings.max_dataset_bytes)
+def address(file_id: UUID) -> str:
+    """Where a file is shown."""
+    return f"/files/{file_id}"
 
 
-@contextmanager
-def _room_or_507() -> Iterator[None]:
-    """A full disk is a problem of its own, not an internal error."""
-    try:
-        yield
-    except (OSError, IntakeFailed) as error:
-        cause = error.__cause__ if isinstance(error, IntakeFailed) else error
-        if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
-            raise ApiError("storage-full", "There is no room for the file; nothing was kept.") from error
-        raise
+def default_name(kind: FileKind, sha256: str) -> str:
+    """What an upload is called that came without a name."""
+    return f"{kind}-{sha256[:8]}"

@@ -4,11 +4,23 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.table import Table
 
 from client.command.shared import per_cent
-from client.models import AnalysisJob, AnalysisResult, AnyJob, ApiKey, Barrier, Figures, Job, JobResult, Result
+from client.models import (
+    AnalysisJob,
+    AnalysisResult,
+    AnyJob,
+    ApiKey,
+    Barrier,
+    Figures,
+    Job,
+    JobResult,
+    Result,
+    StoredFile,
+)
 
 
 def print_jobs(console: Console, jobs: Iterable[Job]) -> None:
@@ -32,7 +44,7 @@ def _done(job: AnyJob) -> str:
 
 
 def _created(job: AnyJob) -> str:
-    return job.created_at.astimezone().strftime("%Y-%m-%d %H:%M") if job.created_at else "-"
+    return moment(job.created_at)
 
 
 def _labels(job: AnyJob) -> str:
@@ -109,6 +121,23 @@ def print_job(console: Console, job: Job | AnalysisJob) -> None:
         print_analysis_result(console, job.result)
     elif job.result:
         print_result(console, job.result)
+
+
+def print_files(console: Console, files: Iterable[StoredFile]) -> None:
+    """One row per file, newest first, with the end of its time."""
+    table = Table(box=None)
+    table.add_column("file", no_wrap=True, min_width=36)
+    for name in ("kind", "name", "size", "uploaded", "kept until"):
+        table.add_column(name)
+    for file in files:
+        times = moment(file.created_at), moment(file.expires_at)
+        table.add_row(file.id, file.kind, escape(file.name), decimal(file.bytes), *times)
+    console.print(table)
+
+
+def moment(at: datetime | None) -> str:
+    """In the time of this place."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M") if at else "-"
 
 
 def print_keys(console: Console, keys: Iterable[ApiKey]) -> None:

@@ -456,5 +456,13 @@ def problem(answer: httpx.Response, status: int, slug: str) -> dict[str, Any]:
     return body
 
 
+def refused(answer: httpx.Response, status: int, slug: str) -> None:
+    """A refusal; one of HEAD has no body that could say why."""
+    if answer.request.method == "HEAD":
+        assert answer.status_code == status
+    else:
+        problem(answer, status, slug)
+
+
 def post(tenant: Tenant, order: dict[str, Any], **changes: Any) -> httpx.Response:
     return tenant.http.post("/repair", json=order | changes)

@@ -15,10 +15,16 @@ import api
 import store
 from api.problems import CATALOGUE
 from intake.launcher import PROBLEMS
-from tests.api.conftest import Server, Tenant, problem
+from tests.api.conftest import Server, Tenant, problem, refused
 
 ROUTES = {
     ("post", "/files"),
+    ("get", "/files"),
+    ("options", "/files/resumable"),
+    ("post", "/files/resumable"),
+    ("head", "/files/resumable/{upload_id}"),
+    ("patch", "/files/resumable/{upload_id}"),
+    ("delete", "/files/resumable/{upload_id}"),
     ("get", "/files/{file_id}"),
     ("delete", "/files/{file_id}"),
     ("post", "/repair"),
@@ -108,7 +114,7 @@ def test_only_operation_and_problem_pages_are_open(document: dict[str, Any], any
         assert ("security" not in operation) == is_open, path
         if not is_open:
             address = re.sub(r"\{\w+\}", "x", path)
-            problem(anyone.request(method, address), 401, "key-missing")
+            refused(anyone.request(method, address), 401, "key-missing")
 
 
 def test_every_reference_in_the_document_resolves(document: dict[str, Any]) -> None:

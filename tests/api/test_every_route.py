@@ -17,11 +17,14 @@ from api.app import create_app
 from store import keys
 from store.database import transaction
 from store.tables import SCOPES
-from tests.api.conftest import CLASSES, Tenant, model_bytes, problem, zip_of
+from tests.api.conftest import CLASSES, Tenant, model_bytes, problem, refused, zip_of
+from tests.api.tus import TUS, begin
 
 OPEN = {"/problems", "/problems/{slug}", "/healthz", "/readyz", "/metrics"}
 ARCHITECTURE = {"name": "preact_resnet18", "options": {"width": 4}}
 JOB, FILE, KEY, SELECTION = "job-not-found", "file-not-found", "key-not-found", "selection-not-found"
+UPLOAD = "upload-not-found"
+LOOKS = ("get", "head", "options")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,12 @@ def job_routes(kind: str) -> dict[tuple[str, str], Route]:
 
 ROUTES = {
     ("post", "/files"): Route(own=201),
+    ("get", "/files"): Route(own=200),
+    ("options", "/files/resumable"): Route(own=204),
+    ("post", "/files/resumable"): Route(own=201),
+    ("head", "/files/resumable/{upload_id}"): Route(own=200, unknown=UPLOAD),
+    ("patch", "/files/resumable/{upload_id}"): Route(own=204, unknown=UPLOAD),
+    ("delete", "/files/resumable/{upload_id}"): Route(own=204, unknown=UPLOAD),
     ("get", "/files/{file_id}"): Route(own=200, unknown=FILE),
     ("delete", "/files/{file_id}"): Route(own=204, unknown=FILE),
     **job_routes("repair"),
@@ -78,7 +87,7 @@ ROUTES = {
     ("post", "/keys/{key_id}/rotate"): Route(own=201, unknown=KEY, body={}),
     ("delete", "/keys/{key_id}"): Route(own=204, unknown=KEY),
 }
-LISTS = [("get", path) for path in ("/repair", "/analysis", "/keys")]
+LISTS = [("get", path) for path in ("/files", "/repair", "/analysis", "/keys")]
 NAMES_ONE = sorted(key for key, route in ROUTES.items() if route.unknown is not None)
 
 
@@ -108,6 +117,7 @@ def estate(
     upload = tenant.http.post("/files?kind=clean", content=zip_of(CLASSES)).raise_for_status().json()
     names = {"repair": finished, "analysis": finished_analysis, "robust": pair["robust"], **stock}
     names |= {"selection_id": selection["id"], "key_id": spare["id"], "file_id": upload["id"]}
+    names["upload_id"] = begin(tenant.http, 5).raise_for_status().json()["id"]
     return Estate(names | {"name": "report.html", "path": "standard"})
 
 
@@ -119,6 +129,10 @@ def ask(http: httpx.Client, method: str, path: str, estate: Estate, key: str | N
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     if (method, path) == ("post", "/files"):
         return http.post("/files?kind=model", content=model_bytes(), headers=headers)
+    if (method, path) == ("post", "/files/resumable"):
+        return begin(http, 5, headers=headers)
+    if path.startswith("/files/resumable"):
+        headers |= TUS | {"Upload-Offset": "0", "Content-Type": "application/offset+octet-stream"}
     return http.request(method, path.format(**names), json=sent, headers=headers)
 
 
@@ -148,22 +162,23 @@ def test_no_key_that_is_not_valid_opens_a_route(tenant: Tenant, estate: Estate, 
         row, revoked = keys.create_key(session, tenant_id=tenant.id, label="revoked")
         keys.revoke(session, tenant_id=tenant.id, key_id=row.id)
     with httpx.Client(base_url=tenant.http.base_url, timeout=60) as anyone:
-        problem(ask(anyone, method, path, estate), 401, "key-missing")
+        refused(ask(anyone, method, path, estate), 401, "key-missing")
     answers = [ask(tenant.http, method, path, estate, key) for key in (expired, revoked, f"{tenant.key}x", "nonsense")]
     for answer in answers:
-        problem(answer, 401, "key-not-valid")
+        refused(answer, 401, "key-not-valid")
     assert len({(answer.text, answer.headers["www-authenticate"]) for answer in answers}) == 1
 
 
 @pytest.mark.parametrize(("method", "path"), sorted(ROUTES))
 def test_a_key_without_the_scope_is_refused(tenant: Tenant, estate: Estate, method: str, path: str) -> None:
-    needed = "keys" if path.startswith("/keys") else "read" if method == "get" else "write"
+    needed = "keys" if path.startswith("/keys") else "read" if method in LOOKS else "write"
     only, lacking = [key_with(tenant, scopes) for scopes in ({needed}, set(SCOPES) - {needed})]
-    refused = ask(tenant.http, method, path, estate, lacking)
-    body = problem(refused, 403, "key-scope-missing")
-    assert (body["needed"], set(body["scopes"])) == (needed, set(SCOPES) - {needed})
-    assert refused.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
-    assert not any(value in refused.text for value in estate.names.values())
+    answer = ask(tenant.http, method, path, estate, lacking)
+    refused(answer, 403, "key-scope-missing")
+    if method != "head":
+        assert (answer.json()["needed"], set(answer.json()["scopes"])) == (needed, set(SCOPES) - {needed})
+    assert answer.headers["www-authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
+    assert not any(value in answer.text for value in estate.names.values())
     answer = ask(tenant.http, method, path, estate, only)
     if path.endswith("/rotate"):
         problem(answer, 403, "key-exceeds-yours")  # the scope is there, but the new key would have more
@@ -182,7 +197,7 @@ def test_what_is_anothers_looks_like_what_is_missing(
 ) -> None:
     nothing = estate.missing()
     foreign, missing = ask(neighbour.http, method, path, estate), ask(neighbour.http, method, path, nothing)
-    problem(foreign, 404, str(ROUTES[method, path].unknown))
+    refused(foreign, 404, str(ROUTES[method, path].unknown))
     assert without_names(foreign, estate) == without_names(missing, nothing)
     assert ask(tenant.http, method, path, estate).status_code == ROUTES[method, path].own, "the owner still has it"
 

@@ -3,17 +3,17 @@
 import hashlib
 import json
 import pickle
-import socket
 import zipfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
-import httpx
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from tenacity import retry, stop_after_delay, wait_fixed
 
 from store.database import transaction
@@ -29,6 +29,7 @@ from tests.api.conftest import (
     problem,
     zip_of,
 )
+from tests.api.raw_upload import RawUpload
 from tests.damage import flip_bit
 
 
@@ -125,47 +126,6 @@ def test_an_upload_must_say_what_it_is(tenant: Tenant, params: dict[str, str]) -
     assert body["errors"][0]["in"] == "query"
 
 
-class RawUpload:
-    """An upload under the test's own control, byte by byte."""
-
-    def __init__(self, server: Server, tenant: Tenant, kind: str, framing: str) -> None:
-        url = httpx.URL(server.url)
-        self.socket = socket.create_connection((url.host, url.port or 80), timeout=30)
-        headers = ("Host: test", f"Authorization: Bearer {tenant.key}", framing)
-        head = "\r\n".join((f"POST /files?kind={kind} HTTP/1.1", *headers))
-        self.socket.sendall(f"{head}\r\n\r\n".encode())
-
-    def send_until_answered(self, piece: bytes, most: int) -> int:
-        """Send pieces until the server has answered or cut the line; the number of bytes that went out."""
-        sent = 0
-        self.socket.setblocking(True)
-        while sent < most:
-            try:
-                self.socket.sendall(piece)
-            except OSError:
-                break
-            sent += len(piece)
-            self.socket.settimeout(0.001)
-            try:
-                if self.socket.recv(1, socket.MSG_PEEK):
-                    break
-            except TimeoutError:
-                pass
-            except OSError:
-                break
-            self.socket.settimeout(30)
-        self.socket.settimeout(30)
-        return sent
-
-    def answer(self) -> tuple[bytes, bytes]:
-        """Head and body, read to the end of the connection."""
-        received = b""
-        while piece := self.socket.recv(65536):
-            received += piece
-        head, _, body = received.partition(b"\r\n\r\n")
-        return head.lower(), body
-
-
 def test_a_body_announced_as_too_large_is_refused_unread(server: Server, tenant: Tenant) -> None:
     upload = RawUpload(server, tenant, "model", f"Content-Length: {10 << 30}")
     head, body = upload.answer()  # not one byte of the body was sent
@@ -212,15 +172,6 @@ def wait_for_scratch(tenant: Tenant) -> None:
     assert kept_files(tenant)
 
 
-def test_a_client_that_stops_sending_is_told_so(server: Server, tenant: Tenant) -> None:
-    upload = RawUpload(server, tenant, "model", "Content-Length: 1000")
-    upload.socket.sendall(b"x")
-    head, body = upload.answer()
-    assert head.startswith(b"http/1.1 408")
-    assert json.loads(body)["type"] == "/problems/body-too-slow"
-    assert_nothing_kept(tenant)
-
-
 def test_a_repeated_upload_with_its_key_is_the_same_file(tenant: Tenant) -> None:
     headers = {"Idempotency-Key": uuid4().hex}
     content = model_bytes()
@@ -258,11 +209,80 @@ def test_a_file_that_a_job_needs_is_not_deleted(tenant: Tenant, order: dict[str,
     assert tenant.http.delete(f"/files/{order['clean']}").status_code == 204
 
 
-def test_two_tenants_may_hold_the_same_bytes(new_tenant: Callable[[], Tenant]) -> None:
+def test_two_tenants_may_hold_the_same_bytes_and_neither_learns_of_it(new_tenant: Callable[[], Tenant]) -> None:
     content = model_bytes()
     one, other = (new_tenant().http.post("/files", params={"kind": "model"}, content=content) for _ in range(2))
+    assert (one.status_code, other.status_code) == (201, 201)
     assert one.json()["sha256"] == other.json()["sha256"]
     assert one.json()["id"] != other.json()["id"]
+
+
+def age(tenant: Tenant, file_id: str) -> None:
+    """One day of the file's time is left."""
+    with transaction(tenant.database) as session:
+        session.execute(update(File).where(File.id == UUID(file_id)).values(expires_at=func.now() + timedelta(days=1)))
+
+
+def test_the_same_bytes_again_are_the_same_file_for_longer(tenant: Tenant) -> None:
+    content = model_bytes()
+    first = tenant.http.post("/files", params={"kind": "model", "name": "a"}, content=content).json()
+    age(tenant, first["id"])
+    shortened = tenant.http.get(f"/files/{first['id']}").json()
+    used = tenant.http.get("/quota").json()["stored_bytes"]["used"]
+    again = tenant.http.post("/files", params={"kind": "model", "name": "b"}, content=content)
+    assert (again.status_code, again.headers["location"]) == (200, f"/files/{first['id']}")
+    assert again.json()["name"] == "a"
+    assert again.json()["expires_at"] > shortened["expires_at"]
+    assert (rows(tenant), len(kept_files(tenant))) == (1, 1)
+    assert tenant.http.get("/quota").json()["stored_bytes"]["used"] == used
+
+
+def test_the_same_bytes_as_another_kind_are_another_file(tenant: Tenant) -> None:
+    content = zip_of(CLASSES)
+    answers = [tenant.http.post("/files", params={"kind": kind}, content=content) for kind in ("clean", "triggered")]
+    assert [answer.status_code for answer in answers] == [201, 201]
+
+
+def test_a_deleted_file_does_not_stand_in_for_a_new_one(tenant: Tenant) -> None:
+    content = model_bytes()
+    first = tenant.http.post("/files", params={"kind": "model"}, content=content)
+    tenant.http.delete(first.headers["location"]).raise_for_status()
+    again = tenant.http.post("/files", params={"kind": "model"}, content=content)
+    assert again.status_code == 201
+    assert again.json()["id"] != first.json()["id"]
+
+
+def test_a_damaged_file_does_not_stand_in_for_a_new_one(tenant: Tenant) -> None:
+    content = model_bytes()
+    first = tenant.http.post("/files", params={"kind": "model"}, content=content).json()
+    [stored] = kept_files(tenant)
+    flip_bit(stored, 1000)
+    again = tenant.http.post("/files", params={"kind": "model"}, content=content)
+    assert again.status_code == 201
+    assert again.json()["id"] != first["id"]
+
+
+def test_the_same_bytes_many_times_at_once_are_one_file(tenant: Tenant) -> None:
+    content = model_bytes()
+    with ThreadPoolExecutor(6) as pool:
+        sent = [pool.submit(tenant.http.post, "/files?kind=model", content=content) for _ in range(6)]
+    answers = [one.result() for one in sent]
+    assert sorted(answer.status_code for answer in answers) == [200] * 5 + [201]
+    assert (rows(tenant), len(kept_files(tenant))) == (1, 1)
+
+
+def test_files_are_listed_newest_first_page_by_page_until_their_time_is_over(tenant: Tenant) -> None:
+    ids = [tenant.http.post("/files?kind=clean", content=zip_of(CLASSES, images=n)).json()["id"] for n in (5, 6, 7)]
+    model = tenant.http.post("/files?kind=model", content=model_bytes()).json()
+    page = tenant.http.get("/files", params={"kind": "clean", "limit": 2}).json()
+    rest = tenant.http.get("/files", params={"kind": "clean", "limit": 2, "cursor": page["next"]}).json()
+    assert [file["id"] for file in page["items"] + rest["items"]] == ids[::-1]
+    assert rest["next"] is None
+    assert tenant.http.get("/files").json()["items"][0] == model
+    tenant.http.delete(f"/files/{ids[0]}")
+    with transaction(tenant.database) as session:
+        session.execute(update(File).where(File.id == UUID(ids[1])).values(expires_at=func.now()))
+    assert {file["id"] for file in tenant.http.get("/files").json()["items"]} == {model["id"], ids[2]}
 
 
 def test_an_upload_that_the_disk_changes_is_not_taken(server: Server, tenant: Tenant) -> None:

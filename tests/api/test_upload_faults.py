@@ -1,6 +1,7 @@
 """Uploads while the disk is full and while the API is killed. Each test runs its own server on its own storage."""
 
 import random
+import struct
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -109,6 +110,11 @@ def test_a_killed_api_leaves_no_part_of_an_upload(
     assert list((storage.root / UNFINISHED).iterdir()) == []
 
 
+def varied(model: bytes, chance: random.Random) -> bytes:
+    """Another model of the same size: the same one again would not be stored again."""
+    return model[:-4] + struct.pack("<f", chance.random())
+
+
 def kill_during_uploads(server: Server, sender: Sender, contents: list[bytes], chance: random.Random) -> list[UUID]:
     """Kill -9 while twenty clients upload, each one wherever it is. Returns the ids that were answered 201."""
     accepted: list[UUID] = []
@@ -119,7 +125,9 @@ def kill_during_uploads(server: Server, sender: Sender, contents: list[bytes], c
         while True:
             try:
                 answer = sender.send(
-                    "model", contents[number], pause=lambda: time.sleep(own_chance.choice([0.0, 0.0, 0.02]))
+                    "model",
+                    varied(contents[number], own_chance),
+                    pause=lambda: time.sleep(own_chance.choice([0.0, 0.0, 0.02])),
                 )
             except httpx.TransportError:
                 return

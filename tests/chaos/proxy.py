@@ -1,4 +1,4 @@
-"""A TCP proxy between client and API, as an operator's balancer: it can cut an answer off after the work was done."""
+"""A TCP proxy between client and API, as an operator's balancer: it can cut off answers and break connections."""
 
 import asyncio
 import random
@@ -15,10 +15,14 @@ _PAUSE = 0.05
 
 @dataclass
 class Proxy:
-    """Forwards each connection to one of the ports that answers, and drops a share of the answers unread."""
+    """Forwards each connection to one of the ports that answers, and drops a share of the answers unread.
+
+    A connection breaks after `most_bytes` from the client.
+    """
 
     upstreams: list[int]
     cut_share: float = 0.0
+    most_bytes: int | None = None
     port: int = 0
     cut: int = 0
     _random: random.Random = field(default_factory=lambda: random.Random(0))
@@ -37,7 +41,7 @@ class Proxy:
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back, forth = await self._connect()
         with suppress(ConnectionError):
-            ways = [asyncio.create_task(_pour(reader, forth)), asyncio.create_task(self._answer(back, writer))]
+            ways = [asyncio.create_task(self._ask(reader, forth)), asyncio.create_task(self._answer(back, writer))]
             _, others = await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
             for task in others:
                 task.cancel()
@@ -51,6 +55,15 @@ class Proxy:
                     return await asyncio.open_connection(LOCALHOST, port)
             await asyncio.sleep(_PAUSE)
 
+    async def _ask(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        left = self.most_bytes
+        while chunk := await reader.read(_CHUNK_BYTES if left is None else min(left, _CHUNK_BYTES)):
+            writer.write(chunk)
+            await writer.drain()
+            left = None if left is None else left - len(chunk)
+        if left == 0:
+            self.cut += 1
+
     async def _answer(self, back: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while chunk := await back.read(_CHUNK_BYTES):
             if self._random.random() < self.cut_share:
@@ -60,16 +73,10 @@ class Proxy:
             await writer.drain()
 
 
-async def _pour(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while chunk := await reader.read(_CHUNK_BYTES):
-        writer.write(chunk)
-        await writer.drain()
-
-
 @contextmanager
-def proxied(upstreams: list[int], *, cut_share: float = 0.0) -> Iterator[Proxy]:
+def proxied(upstreams: list[int], *, cut_share: float = 0.0, most_bytes: int | None = None) -> Iterator[Proxy]:
     """A proxy in a thread of its own, until the block ends."""
-    proxy, started = Proxy(upstreams, cut_share), threading.Event()
+    proxy, started = Proxy(upstreams, cut_share, most_bytes), threading.Event()
     loop, over = asyncio.new_event_loop(), asyncio.Event()
     thread = threading.Thread(target=lambda: loop.run_until_complete(proxy.serve(started, over)))
     thread.start()

@@ -261,3 +261,26 @@ def test_points_of_an_analysis_are_followed():
         follower.on_event(Event(id="1", type="point", data=data))
     assert "path robust" in text.getvalue()
     assert "under attack 61.0 %" in text.getvalue()
+
+
+FILE = {"id": "f1", "kind": "clean", "name": "[a].zip", "bytes": 3_000_000, "sha256": "0" * 64}
+TIMES = {"created_at": "2026-11-22T10:00:00Z", "expires_at": "2026-12-22T12:00:00Z"}
+
+
+def test_an_upload_says_until_when_it_is_kept(server, send, tmp_path):
+    (tmp_path / "a.zip").write_bytes(b"x")
+    server.answer = lambda handler, seen, n: send(handler, 201, json.dumps(FILE | TIMES).encode())
+    done = run("upload", str(tmp_path / "a.zip"), "--kind=clean", url=server.url)
+    assert done.exit_code == 0, done.stderr
+    assert server.seen[0].path.startswith("/files?kind=clean")
+    assert "f1  kept until 2026-12-22" in done.stdout
+
+
+def test_files_are_listed_with_the_end_of_their_time(server, send):
+    page = {"items": [FILE | TIMES], "next": None}
+    server.answer = lambda handler, seen, n: send(handler, 200, json.dumps(page).encode())
+    done = run("files", "--kind", "clean", url=server.url)
+    assert done.exit_code == 0, done.stderr
+    assert server.seen[0].path == "/files?kind=clean&limit=20"
+    for words in ("f1", "[a].zip", "3.0 MB", "2026-12-22"):
+        assert words in done.stdout

@@ -11,7 +11,7 @@ from tests.store.conftest import analysis_point, curve_point
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 LATER = datetime(2126, 1, 1, tzinfo=UTC)
-TENANT, MODEL, REPAIR, ANALYSIS, WEIGHTS, SELECTION = (UUID(int=number) for number in range(1, 7))
+TENANT, MODEL, REPAIR, ANALYSIS, WEIGHTS, SELECTION, UPLOAD = (UUID(int=number) for number in range(1, 8))
 ODD = 'tab\t, line\n, \\N, "quoted", ü'
 _FIGURES = dict.fromkeys(("eigenvalue", "eigenvalue_low", "eigenvalue_high", "eigenvalue_converged"), 0.1)
 
@@ -61,6 +61,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         | dict.fromkeys(("created_at", "expires_at", "revoked_at", "last_used_at"), AT)
     ],
     "files": [_file()],
+    "partial_uploads": [
+        {"id": UPLOAD, "tenant_id": TENANT, "kind": "model", "name": ODD, "bytes": 2**40, "file_id": None}
+        | {"problem": None, "created_at": AT, "expires_at": LATER}
+    ],
     "jobs": [_job(REPAIR, "repair", "succeeded"), _job(ANALYSIS, "analysis", "running")],
     "compute_spans": [{"job_id": REPAIR, "attempt": 3, "tenant_id": TENANT, "started_at": AT, "until": AT}],
     "job_labels": [_label(REPAIR, "repair"), _label(ANALYSIS, "analysis")],

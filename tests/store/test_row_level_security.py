@@ -9,7 +9,7 @@ from sqlalchemy import Engine, create_engine, func, insert, inspect, select, tex
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from store import idempotency, jobs, keys, selections
+from store import idempotency, jobs, keys, partial_uploads, selections
 from store.database import SessionFactory, session_factory, tenant_transaction, transaction
 from store.tables import Base, Job, JobEvent, Tenant
 from tests.store.conftest import DAY, MakeFile, MakeJob, analysis_point, curve_point
@@ -42,6 +42,7 @@ def furnish(
             points = [analysis_point("standard", 0.5)]
             jobs.record_analysis_points(session, job_id=analysis.id, attempt=1, points=points)
             keys.create_key(session, tenant_id=owner, label="x")
+            partial_uploads.create(session, tenant_id=owner, kind="model", name=None, bytes=1)
             answer: dict[str, Any] = {"method_path": "x", "body_sha256": "x", "status": 200, "headers": {}, "body": {}}
             idempotency.complete(session, tenant_id=owner, key="x", **answer)
 

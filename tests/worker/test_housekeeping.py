@@ -2,17 +2,19 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 import pytest
 from sqlalchemy import func, update
 
-from store import queue
+from store import partial_uploads, queue
 from store.backup import no_expiry
 from store.database import transaction, try_lock
+from store.partial_files import held, partial_path
 from store.settings import Settings
-from store.tables import File, Job
+from store.tables import File, Job, PartialUpload, Tenant
 from worker.housekeeping import expire, sweep
 from worker.room import Room, make_room
 
@@ -98,3 +100,37 @@ def test_nothing_expires_while_a_backup_copies_files(bench: Any, room: Room) -> 
         assert len(list(room.storage.folders())) == 1
     expire(room)
     assert list(room.storage.folders()) == []
+
+
+def begun(room: Room, tenant_id: UUID) -> tuple[UUID, Path]:
+    """A resumable upload of which three of five bytes have come, and whose time has passed."""
+    with transaction(room.factory) as session:
+        upload = partial_uploads.create(session, tenant_id=tenant_id, kind="model", name=None, bytes=5)
+        upload.expires_at = func.now() - timedelta(seconds=1)
+    path = partial_path(room.storage, tenant_id, upload.id)
+    path.write_bytes(b"abc")
+    return upload.id, path
+
+
+def stored_bytes(room: Room, tenant_id: UUID) -> int:
+    with transaction(room.factory) as session:
+        return session.get_one(Tenant, tenant_id).stored_bytes
+
+
+def test_an_upload_that_nobody_goes_on_with_is_given_up_with_all_it_took(bench: Any, room: Room) -> None:
+    upload_id, path = begun(room, bench.tenant_id)
+    assert stored_bytes(room, bench.tenant_id) == 5
+    expire(room)
+    with transaction(room.factory) as session:
+        assert session.get(PartialUpload, upload_id) is None
+    assert stored_bytes(room, bench.tenant_id) == 0
+    assert not path.exists()
+
+
+def test_an_upload_is_not_given_up_while_it_is_written_to(bench: Any, room: Room) -> None:
+    upload_id, path = begun(room, bench.tenant_id)
+    with held(path):
+        expire(room)
+    with transaction(room.factory) as session:
+        assert session.get(PartialUpload, upload_id) is not None
+    assert path.read_bytes() == b"abc"

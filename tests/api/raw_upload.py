@@ -1,0 +1,52 @@
+"""An upload under a test's own control, byte by byte."""
+
+import socket
+
+import httpx
+
+from tests.api.conftest import Server, Tenant
+
+
+class RawUpload:
+    """A connection on which the head of `POST /files` has been sent."""
+
+    def __init__(self, server: Server, tenant: Tenant, kind: str, framing: str) -> None:
+        url = httpx.URL(server.url)
+        self.socket = socket.create_connection((url.host, url.port or 80), timeout=30)
+        headers = ("Host: test", f"Authorization: Bearer {tenant.key}", framing)
+        head = "\r\n".join((self.request_line(kind), *headers))
+        self.socket.sendall(f"{head}\r\n\r\n".encode())
+
+    def request_line(self, kind: str) -> str:
+        """The first line of the request."""
+        return f"POST /files?kind={kind} HTTP/1.1"
+
+    def send_until_answered(self, piece: bytes, most: int) -> int:
+        """Send pieces until the server has answered or cut the line; the number of bytes that went out."""
+        sent = 0
+        self.socket.setblocking(True)
+        while sent < most:
+            try:
+                self.socket.sendall(piece)
+            except OSError:
+                break
+            sent += len(piece)
+            self.socket.settimeout(0.001)
+            try:
+                if self.socket.recv(1, socket.MSG_PEEK):
+                    break
+            except TimeoutError:
+                pass
+            except OSError:
+                break
+            self.socket.settimeout(30)
+        self.socket.settimeout(30)
+        return sent
+
+    def answer(self) -> tuple[bytes, bytes]:
+        """Head and body, read to the end of the connection."""
+        received = b""
+        while piece := self.socket.recv(65536):
+            received += piece
+        head, _, body = received.partition(b"\r\n\r\n")
+        return head.lower(), body
