@@ -86,8 +86,9 @@ def read_span(file: BinaryIO, name: str, start: int, length: int) -> Iterator[by
     """`length` bytes from `start` in chunks; raises `model-file-broken` where the file ends before."""
     while length:
         file.seek(start)
-        chunk = file.read(min(length, CHUNK_BYTES))
-        if not chunk:
+        wanted = min(length, CHUNK_BYTES)
+        chunk = file.read(wanted)
+        if len(chunk) != wanted:
             raise refusal(
                 "model-file-broken", f"The file ends within {shown(name)!r}. Upload it again.", tensor=shown(name)
             )

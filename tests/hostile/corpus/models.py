@@ -14,7 +14,7 @@ from ...intake.builders import a_dict, tensor, torch_zip, zip_of
 from .case import Bait, Crafted
 from .pickles import BROKEN, pickles
 from .safetensors_files import safetensors_files
-from .zips import BROKEN_LIES, COUNT_LIES, NAMES, central, named, patched, quoted, two_directories, zip64
+from .zips import BROKEN_LIES, COUNT_LIES, LOCAL, NAMES, central, named, patched, quoted, two_directories, zip64
 
 FORMAT = "model-format-not-accepted"
 NAME = "model-tensor-name-not-accepted"
@@ -53,6 +53,10 @@ def _zips() -> Crafted:
             BROKEN,
         ),
         "a record that calls itself a folder": (patched(GOOD, central(GOOD, 2) + 38, "<L", 0x10), BROKEN),
+        "a record that ends half a number after the file": (
+            patched(GOOD, GOOD.rindex(LOCAL) + 26, "<H", len(GOOD) - GOOD.rindex(LOCAL) - 30 - 7),
+            BROKEN,
+        ),
         "a linked record": (_linked(), BROKEN),
         "three top folders": (torch_zip(a_dict(w=tensor()), others={"b/x": b"1", "c/x": b"1"}), BROKEN),
         "a record beside the folder": (torch_zip(a_dict(w=tensor()), others={"x": b"1"}), BROKEN),
