@@ -20,6 +20,11 @@ class Metrics:
         self.upload_bytes = Counter(
             "modeconn_upload_bytes", "Bytes of accepted uploads", ["kind"], registry=self.registry
         )
+        self.receive_seconds = Histogram(
+            "modeconn_upload_receive_seconds",
+            "Seconds from the first look at an upload's body to its last byte in a file",
+            registry=self.registry,
+        )
         self.streams = Gauge("modeconn_event_streams", "Open event streams", registry=self.registry)
         self.jobs_accepted = Counter("modeconn_jobs_accepted", "Accepted jobs", ["kind"], registry=self.registry)
         self.inspector_starts = Counter(

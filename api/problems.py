@@ -199,8 +199,8 @@ _FILES = {
     "storage-full": _kind(
         507,
         "The storage is full",
-        "The service has no room for the file. Nothing was kept.",
-        "Tell whoever runs the service.",
+        "The service has no room for the file. Of a resumable upload what came is kept, of anything else nothing.",
+        "Tell whoever runs the service. A resumable upload goes on where it was once there is room.",
     ),
 }
 

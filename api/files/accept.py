@@ -158,5 +158,5 @@ def room_or_507() -> Iterator[None]:
     except (OSError, IntakeFailed) as error:
         cause = error.__cause__ if isinstance(error, IntakeFailed) else error
         if isinstance(cause, OSError) and cause.errno in _NO_ROOM:
-            raise ApiError("storage-full", "There is no room for the file; nothing was kept.") from error
+            raise ApiError("storage-full", "There is no room for the file.") from error
         raise

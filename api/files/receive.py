@@ -1,12 +1,14 @@
 """Takes an upload from the wire to the disk: in a thread, while more of it comes, and never whole in memory."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import anyio
 import anyio.to_thread
 from starlette.requests import Request
 
+from api.dependencies import Parts
 from api.errors import ApiError
 
 _MOST_WAITING_BYTES = 1 << 20
@@ -14,8 +16,8 @@ _MOST_WAITING_BYTES = 1 << 20
 Take = Callable[[bytearray], object]
 
 
-async def receive(request: Request, take: Take, *, limit_bytes: int, writers: anyio.CapacityLimiter) -> int:
-    """Give the request's body to `take`, piece by piece, in threads of `writers`; returns its bytes.
+async def receive(request: Request, take: Take, *, limit_bytes: int, parts: Parts) -> int:
+    """Give the request's body to `take`, piece by piece, in one of the threads that write; returns its bytes.
 
     Raises ApiError `body-too-large` as soon as the limit is passed (before a byte is read where the client says how
     much will come), `body-too-slow`, starlette's ClientDisconnect, and what `take` raises. What came before that, and
@@ -23,7 +25,7 @@ async def receive(request: Request, take: Take, *, limit_bytes: int, writers: an
     """
     if int(request.headers.get("content-length", "0")) > limit_bytes:
         raise _too_large(limit_bytes)
-    total, behind = 0, _Behind(take, writers)
+    total, behind, began = 0, _Behind(take, parts.writers), time.perf_counter()
     try:
         async for chunk in request.stream():
             total += len(chunk)
@@ -32,6 +34,7 @@ async def receive(request: Request, take: Take, *, limit_bytes: int, writers: an
             await behind.add(chunk)
     finally:
         await behind.finish()
+    parts.metrics.receive_seconds.observe(time.perf_counter() - began)
     return total
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 from uuid import UUID
 
 import anyio.to_thread
-from anyio import CapacityLimiter
 from fastapi.concurrency import contextmanager_in_threadpool
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -37,7 +36,7 @@ async def upload(
     most = limit_bytes(parts.settings, kind)
     with room_or_507():
         async with contextmanager_in_threadpool(parts.storage.scratch()) as folder:
-            received = await _keep(request, folder / "upload", most, parts.writers)
+            received = await _keep(request, folder / "upload", most, parts)
             own_name = name or default_name(kind, received.sha256)
             body = {"kind": kind, "name": own_name, "sha256": received.sha256}
             post = Post(caller.tenant_id, key, "POST /files", body)
@@ -56,7 +55,7 @@ class Received:
     sha256: str
 
 
-async def _keep(request: Request, path: Path, limit_bytes: int, writers: CapacityLimiter) -> Received:
+async def _keep(request: Request, path: Path, limit_bytes: int, parts: Parts) -> Received:
     """The request's body as a new file, hashed on the way. Raises as `receive` does."""
     digest = hashlib.sha256()
     with path.open("xb") as file:
@@ -65,7 +64,7 @@ async def _keep(request: Request, path: Path, limit_bytes: int, writers: Capacit
             digest.update(batch)
             file.write(batch)
 
-        size = await receive(request, take, limit_bytes=limit_bytes, writers=writers)
+        size = await receive(request, take, limit_bytes=limit_bytes, parts=parts)
     return Received(path, size, digest.hexdigest())
 
 

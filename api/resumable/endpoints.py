@@ -11,7 +11,7 @@ from api.openapi import problems
 from api.resumable import service
 from api.resumable.schemas import CONTENT_TYPE, TUS_VERSION, ResumableUpload
 
-_ABOUT = "tus-version-not-supported"
+_VERSION_PROBLEM = "tus-version-not-supported"
 
 
 def say_version(request: Request) -> None:
@@ -20,25 +20,22 @@ def say_version(request: Request) -> None:
 
 
 def require_version(
-    request: Request,
     tus_resumable: Annotated[str | None, Header(description=f"The protocol's version: {TUS_VERSION}.")] = None,
 ) -> None:
     """Raises ApiError `tus-version-not-supported`."""
-    say_version(request)
     if tus_resumable != TUS_VERSION:
         detail = f"`Tus-Resumable` is {tus_resumable!r}; this service speaks {TUS_VERSION}."
-        raise ApiError(_ABOUT, detail, headers={"Tus-Version": TUS_VERSION})
+        raise ApiError(_VERSION_PROBLEM, detail, headers={"Tus-Version": TUS_VERSION})
 
 
-router = APIRouter(prefix="/files/resumable", tags=["files"])
-_SPEAKS_TUS = [Depends(require_version)]
+SpeaksTus = Annotated[None, Depends(require_version)]  # asked for behind the caller: who has no key learns nothing else
+router = APIRouter(prefix="/files/resumable", tags=["files"], dependencies=[Depends(say_version)])
 
 
 @router.options(
     "",
     status_code=204,
     summary="Say what resumable uploads can do",
-    dependencies=[Depends(say_version)],
     responses=problems(),
 )
 def options(parts: PartsDep, caller: ReaderDep) -> Response:
@@ -51,9 +48,8 @@ def options(parts: PartsDep, caller: ReaderDep) -> Response:
     status_code=201,
     response_model=ResumableUpload,
     summary="Begin a resumable upload",
-    dependencies=_SPEAKS_TUS,
     responses=problems(
-        _ABOUT,
+        _VERSION_PROBLEM,
         "body-too-large",
         "too-many-uploads",
         "storage-quota-exceeded",
@@ -64,6 +60,7 @@ def options(parts: PartsDep, caller: ReaderDep) -> Response:
 def create(
     parts: PartsDep,
     caller: WriterDep,
+    _: SpeaksTus,
     upload_length: Annotated[int, Header(ge=1, description="Bytes of the whole file.")],
     upload_metadata: Annotated[
         str,
@@ -81,10 +78,9 @@ def create(
 @router.head(
     "/{upload_id}",
     summary="Ask how far a resumable upload is",
-    dependencies=_SPEAKS_TUS,
-    responses=problems(_ABOUT, "upload-not-found"),
+    responses=problems(_VERSION_PROBLEM, "upload-not-found"),
 )
-def show(parts: PartsDep, caller: ReaderDep, upload_id: str) -> Response:
+def show(parts: PartsDep, caller: ReaderDep, _: SpeaksTus, upload_id: str) -> Response:
     """`Upload-Offset` is what has reached the disk for good, also after a crash of the service: send on from there.
     Once the upload has become a file, `Content-Location` names it."""
     return service.show(parts, caller, upload_id)
@@ -94,9 +90,8 @@ def show(parts: PartsDep, caller: ReaderDep, upload_id: str) -> Response:
     "/{upload_id}",
     status_code=204,
     summary="Send bytes of a resumable upload",
-    dependencies=_SPEAKS_TUS,
     responses=problems(
-        _ABOUT,
+        _VERSION_PROBLEM,
         "upload-not-found",
         "upload-offset-differs",
         "upload-in-use",
@@ -115,6 +110,7 @@ async def append(
     request: Request,
     parts: PartsDep,
     caller: WriterDep,
+    _: SpeaksTus,
     upload_id: str,
     upload_offset: Annotated[int, Header(ge=0, description="Where these bytes begin: the offset that HEAD gives.")],
     content_type: Annotated[str, Header()] = "",
@@ -130,9 +126,8 @@ async def append(
     "/{upload_id}",
     status_code=204,
     summary="Give a resumable upload up",
-    dependencies=_SPEAKS_TUS,
-    responses=problems(_ABOUT, "upload-not-found", "upload-in-use"),
+    responses=problems(_VERSION_PROBLEM, "upload-not-found", "upload-in-use"),
 )
-def delete(parts: PartsDep, caller: WriterDep, upload_id: str) -> None:
+def delete(parts: PartsDep, caller: WriterDep, _: SpeaksTus, upload_id: str) -> None:
     """Its bytes go at once, and stop counting as stored. A file that it has become stays."""
     service.delete(parts, caller, upload_id)

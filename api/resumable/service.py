@@ -91,7 +91,6 @@ async def append(
                 return _outcome(row, offset)
             size = await _add(request, parts, row, file, offset)
             if size < row.bytes:
-                await run_in_threadpool(_prolong, parts, row)
                 return Response(status_code=204, headers=_standing(row, size))
             return await anyio.to_thread.run_sync(partial(_finish, parts, row, path), limiter=parts.intake_slots)
 
@@ -102,9 +101,10 @@ async def _add(request: Request, parts: Parts, row: PartialUpload, file: FileIO,
     _require_offset(size, offset)
     path = _path(parts, row)
     try:
-        await receive(request, partial(append_to, file), limit_bytes=row.bytes - size, writers=parts.writers)
+        await receive(request, partial(append_to, file), limit_bytes=row.bytes - size, parts=parts)
     finally:
         size = await anyio.to_thread.run_sync(durable_size, path, limiter=parts.writers)
+        await run_in_threadpool(_prolong, parts, row)
     return size
 
 
