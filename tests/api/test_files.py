@@ -34,10 +34,13 @@ from tests.damage import flip_bit
 
 
 def kept_files(tenant: Tenant) -> list[Path]:
-    """Everything in the storage that belongs to the tenant, and everything unfinished."""
+    """Everything in the storage that belongs to the tenant, and everything unfinished but for others' partial uploads."""
     root = tenant.storage.root
     own = [path for path in (root / "files" / str(tenant.id)).rglob("*") if path.is_file()]
-    return own + list((root / UNFINISHED).iterdir())
+    unfinished = (
+        path for path in (root / UNFINISHED).iterdir() if path.name.startswith(str(tenant.id)) or "." not in path.name
+    )
+    return [*own, *unfinished]
 
 
 def rows(tenant: Tenant) -> int:
