@@ -34,7 +34,7 @@ from tests.damage import flip_bit
 
 
 def kept_files(tenant: Tenant) -> list[Path]:
-    """Everything in the storage that belongs to the tenant, and everything unfinished but for others' partial uploads."""
+    """Everything in the storage that belongs to the tenant, and what is unfinished but for partial uploads of others."""
     root = tenant.storage.root
     own = [path for path in (root / "files" / str(tenant.id)).rglob("*") if path.is_file()]
     unfinished = (
