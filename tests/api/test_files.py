@@ -34,7 +34,7 @@ from tests.damage import flip_bit
 
 
 def kept_files(tenant: Tenant) -> list[Path]:
-    """Everything in the storage that belongs to the tenant, and what is unfinished but for partial uploads of others."""
+    """Everything in the storage that belongs to the tenant, and what is unfinished of nobody else."""
     root = tenant.storage.root
     own = [path for path in (root / "files" / str(tenant.id)).rglob("*") if path.is_file()]
     unfinished = (
