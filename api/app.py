@@ -1,6 +1,7 @@
 """The HTTP application: its parts, their life, the routes. `uvicorn api.app:app` serves it."""
 
 import asyncio
+import gc
 import os
 import signal
 import threading
@@ -100,6 +101,8 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
     try:
         storage, cores = LocalStorage(settings.storage_root), max(2, os.cpu_count() or 2)
         sandbox = await anyio.to_thread.run_sync(probe, Limits())
+        gc.collect()
+        gc.freeze()  # what is there now stays: a full collection need not go through it, with all requests waiting
         yield Parts(
             settings=settings,
             factory=session_factory(engine),
