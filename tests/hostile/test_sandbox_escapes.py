@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,12 @@ REFUSED = ("refused:", "killed by SIGSYS")
 
 
 @pytest.fixture(scope="module", params=USERS)
-def outcomes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Any]:
+def outcomes(request: pytest.FixtureRequest) -> tuple[str, Any]:
     """User -> policy -> escape -> what came of it."""
-    folder = tmp_path_factory.mktemp("yard")
-    for parent in (folder, *folder.parents[:2]):
-        parent.chmod(0o755)  # pytest keeps its folders to the user that runs it
-    command = [sys.executable, "-I", str(PROGRAM), str(USERS[request.param]), str(folder)]
-    ran = subprocess.run(command, capture_output=True, text=True, timeout=240)
+    with tempfile.TemporaryDirectory(prefix="modeconn-yard-") as folder:  # pytest's own are for the user that runs it
+        Path(folder).chmod(0o755)
+        command = [sys.executable, "-I", str(PROGRAM), str(USERS[request.param]), folder]
+        ran = subprocess.run(command, capture_output=True, text=True, timeout=240)
     assert ran.returncode == 0, ran.stderr
     return request.param, json.loads(ran.stdout)
 
