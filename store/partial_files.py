@@ -31,7 +31,7 @@ def held(path: Path) -> Iterator[FileIO]:
         yield file
 
 
-def append(file: FileIO, data: bytes | bytearray) -> None:
+def append(file: FileIO, data: bytes) -> None:
     """All of `data`, or as much as the disk has room for: then raises OSError."""
     left = memoryview(data)
     while left:

@@ -13,7 +13,7 @@ from api.errors import ApiError
 
 _MOST_WAITING_BYTES = 1 << 20
 
-Take = Callable[[bytearray], object]
+Take = Callable[[bytes], object]
 
 
 async def receive(request: Request, take: Take, *, limit_bytes: int, parts: Parts) -> int:
@@ -43,18 +43,22 @@ class _Behind:
 
     def __init__(self, take: Take, writers: anyio.CapacityLimiter) -> None:
         self._take, self._writers = take, writers
-        self._waiting = bytearray()
+        self._waiting: list[bytes] = []
+        self._waiting_bytes = 0
+        self._taken = asyncio.Event()
         self._drain: asyncio.Task[None] | None = None
 
     async def add(self, chunk: bytes) -> None:
-        """Returns at once unless too much waits already."""
-        self._waiting += chunk
+        """Returns at once unless too much waits already. Raises what the thread raised."""
         if self._drain is not None and self._drain.done():
             await self.finish()
-        if self._drain is None and self._waiting:
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk)
+        if self._drain is None:
             self._drain = asyncio.create_task(self._drain_all())
-        if len(self._waiting) >= _MOST_WAITING_BYTES:
-            await self.finish()
+        while self._waiting_bytes >= _MOST_WAITING_BYTES and not self._drain.done():
+            self._taken.clear()
+            await self._taken.wait()
 
     async def finish(self) -> None:
         """Wait until the thread has taken everything; raises what it raised."""
@@ -63,9 +67,17 @@ class _Behind:
             await drain
 
     async def _drain_all(self) -> None:
-        while self._waiting:
-            batch, self._waiting = self._waiting, bytearray()
-            await anyio.to_thread.run_sync(self._take, batch, limiter=self._writers)
+        try:
+            while self._waiting:
+                batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
+                self._taken.set()
+                await anyio.to_thread.run_sync(self._take_all, batch, limiter=self._writers)
+        finally:
+            self._taken.set()
+
+    def _take_all(self, batch: list[bytes]) -> None:
+        for chunk in batch:
+            self._take(chunk)
 
 
 def _too_large(limit_bytes: int) -> ApiError:

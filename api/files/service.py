@@ -60,9 +60,9 @@ async def _keep(request: Request, path: Path, limit_bytes: int, parts: Parts) ->
     digest = hashlib.sha256()
     with path.open("xb") as file:
 
-        def take(batch: bytearray) -> None:
-            digest.update(batch)
-            file.write(batch)
+        def take(chunk: bytes) -> None:
+            digest.update(chunk)
+            file.write(chunk)
 
         size = await receive(request, take, limit_bytes=limit_bytes, parts=parts)
     return Received(path, size, digest.hexdigest())
