@@ -109,12 +109,19 @@ def _parse_header(text: bytes) -> dict[str, Any]:
         return result
 
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=without_duplicates, parse_int=_natural)
     except (ValueError, RecursionError) as error:
         raise refusal("model-file-broken", f"The safetensors header is not JSON: {shown(error)}.") from None
     if not isinstance(header, dict):
         raise refusal("model-file-broken", "The safetensors header is not a JSON object.")
     return header
+
+
+def _natural(digits: str) -> int:
+    """A header has no negative numbers; -0, which Python takes for 0, is no number of safetensors' reader."""
+    if digits.startswith("-"):
+        raise ValueError(f"the negative number {digits[:20]}")
+    return int(digits)
 
 
 def _check_metadata(metadata: Any) -> dict[str, str]:

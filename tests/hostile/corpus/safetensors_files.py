@@ -68,6 +68,7 @@ def safetensors_files() -> Crafted:
         },
         **{f"a name with {case}": (_header(json.dumps({name: _entry()})), NAME) for case, name in names.items()},
         "offsets that end at 10^4000": (_header(json.dumps({"w": _entry(offsets=[0, 10**4000])})), BROKEN),
+        "offsets that start at -0": (_header('{"w":{"dtype":"F32","shape":[1],"data_offsets":[-0,4]}}'), BROKEN),
         "sizes whose product overflows": (
             _header(json.dumps({"w": _entry(shape=[1 << 30, 1 << 30, 16], offsets=[0, 0])}), b""),
             BROKEN,
