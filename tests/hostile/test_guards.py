@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,14 +23,16 @@ def test_the_table_is_about_this_code(guard: Guard) -> None:
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def tree() -> Iterator[Path]:
     """A clone with an installation of its own: readers run isolated, and import what is installed."""
-    clone = tmp_path_factory.mktemp("guards") / "tree"
+    folder = Path(tempfile.mkdtemp(prefix="modeconn-guards-"))
+    folder.chmod(0o755)  # as root Postgres runs under an account of its own, from that installation
+    clone = folder / "tree"
     subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
     bare = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
     subprocess.run(["make", "-C", str(clone), "install"], check=True, env=bare, stdout=subprocess.DEVNULL)
     yield clone
-    shutil.rmtree(clone)
+    shutil.rmtree(folder)
 
 
 def failing(tree: Path, tests: str) -> int:
