@@ -79,6 +79,10 @@ def _records(archive: Archive) -> dict[str, zipfile.ZipInfo]:
         )
     records = {member.filename.partition("/")[2]: member for member in archive.members}
     for name, member in records.items():
+        if name != name.lower():  # torch.load takes Byteorder for byteorder, and then turns every number round
+            raise refusal(
+                "model-file-broken", f"torch.save never writes a record named {shown(name)!r}. {EXPORT_ADVICE}"
+            )
         if member.compress_type != zipfile.ZIP_STORED:
             raise refusal(
                 "model-file-broken",

@@ -90,9 +90,9 @@ def parquet(**columns: Any) -> bytes:
     return parquet_table(pa.table(columns))
 
 
-def parquet_table(table: pa.Table) -> bytes:
+def parquet_table(table: pa.Table, **options: Any) -> bytes:
     buffer = io.BytesIO()
-    pq.write_table(table, buffer)
+    pq.write_table(table, buffer, **options)
     return buffer.getvalue()
 
 
@@ -106,6 +106,11 @@ def named(labels: list[int], names: list[str]) -> bytes:
     return parquet_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}))
 
 
+def parquet_bomb() -> bytes:
+    table = pa.table({"image": [*images(9), {"bytes": bytes(4 << 20), "path": None}], "label": [0, 1] * 5})
+    return parquet_table(table, compression="zstd")
+
+
 def tar() -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
@@ -116,6 +121,7 @@ def tar() -> bytes:
 A, LABELS = arrays()["images"], arrays()["labels"]
 NAN = arrays(dtype=np.float32)["images"]
 NAN[7, 2, 3, 3] = np.nan
+NOISE = np.random.default_rng(0).bytes(400_000)
 SHORT = {"cat/1.png": png(1), "dog/1.png": png(2)}
 DEEP = "{'descr': '|u1', 'fortran_order': False, 'shape': " + "(" * 5000 + ")" * 5000 + ", }"
 
@@ -140,6 +146,10 @@ ARCHIVES: dict[str, tuple[bytes, str]] = {
     ),
     "a bomb of many small members": (
         zip_of({f"cat/{i}.png": bytes(1_000_000) for i in range(8)}, compression=zipfile.ZIP_DEFLATED),
+        "dataset-archive-bomb",
+    ),
+    "a bomb beside what hardly compresses": (
+        zip_of(folders() | {"cat/noise.png": NOISE, "cat/x.png": bytes(20_000_000)}, compression=zipfile.ZIP_DEFLATED),
         "dataset-archive-bomb",
     ),
     "members that share their bytes": (overlapping(), "dataset-archive-bomb"),
@@ -233,6 +243,7 @@ PARQUET: dict[str, tuple[bytes, str]] = {
     "noise": (b"PAR1" + bytes(range(256)) + b"PAR1", "dataset-archive-broken"),
     "cut off": (named([0, 1] * 5, ["a", "b"])[:-40], "dataset-archive-broken"),
     "damaged pages": (overwritten(named([0, 1] * 5, ["a", "b"])), "dataset-archive-broken"),
+    "a bomb": (parquet_bomb(), "dataset-archive-bomb"),
     "no label": (parquet(image=images()), "dataset-arrays-missing"),
     "pixels instead of bytes": (parquet(image=[[1, 2]] * 10, label=[0, 1] * 5), "dataset-arrays-missing"),
     "labels as texts": (parquet(image=images(), label=["a", "b"] * 5), "dataset-arrays-missing"),
