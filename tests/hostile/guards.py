@@ -165,7 +165,7 @@ GUARDS: Final = (
         "stored bytes",
         "store/quotas.py",
         "limit is not None and tenant.stored_bytes + count > limit",
-        "tests/store/test_quotas.py",
+        "tests/api/test_quota.py",
     ),
     _never(
         "queued jobs",
