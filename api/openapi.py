@@ -18,6 +18,7 @@ _ALWAYS = (
     "internal-error",
 )
 _OPEN = ("invalid-request", "internal-error")
+_OF_JSON_BODIES = ("invalid-json", "body-too-large")
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -79,7 +80,16 @@ def install(app: FastAPI) -> None:
             schemas["Problem"] = PROBLEM_SCHEMA
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
+            _add_body_problems(document)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _add_body_problems(document: dict[str, Any]) -> None:
+    """What every route with a JSON body can answer, since reading it can fail."""
+    for operation in (operation for path in document["paths"].values() for operation in path.values()):
+        if "application/json" in operation.get("requestBody", {}).get("content", {}):
+            for slug in _OF_JSON_BODIES:
+                operation["responses"].setdefault(str(CATALOGUE[slug].status), _response([slug]))

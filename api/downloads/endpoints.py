@@ -21,12 +21,15 @@ _PROBLEMS = (
 )
 
 
-def _ok(media_type: str, description: str) -> dict[int | str, dict[str, object]]:
-    schema = {"type": "object"} if media_type == "application/json" else {"type": "string", "format": "binary"}
-    return {200: {"description": description, "content": {media_type: {"schema": schema}}}}
+def _ok(description: str, *media_types: str) -> dict[int | str, dict[str, object]]:
+    content = {name: {"schema": _JSON if name == "application/json" else _BYTES} for name in media_types}
+    return {200: {"description": description, "content": content}}
 
 
-_SAFETENSORS = _ok("application/octet-stream", "A safetensors file. Ranges are served (206); the ETag is its SHA-256.")
+_JSON = {"type": "object"}
+_BYTES = {"type": "string", "format": "binary"}
+_OCTETS = "application/octet-stream"
+_SAFETENSORS = _ok("A safetensors file. Ranges are served (206); the ETag is its SHA-256.", _OCTETS)
 
 models = APIRouter(tags=["results"])
 
@@ -70,7 +73,7 @@ def result_routes(kind: JobKind) -> APIRouter:
         "/report",
         summary="Show the report",
         response_class=Response,
-        responses=_ok("text/html", "One self-contained page without scripts.") | problems(*_PROBLEMS),
+        responses=_ok("One self-contained page without scripts.", "text/html") | problems(*_PROBLEMS),
     )
     def report(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
         """What was found, with its pictures."""
@@ -80,7 +83,7 @@ def result_routes(kind: JobKind) -> APIRouter:
         "/report.json",
         summary="Show the report as JSON",
         response_class=Response,
-        responses=_ok("application/json", "The figures of the report.") | problems(*_PROBLEMS),
+        responses=_ok("The figures of the report.", "application/json") | problems(*_PROBLEMS),
     )
     def report_json(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
         """The same figures for programs."""
@@ -90,7 +93,7 @@ def result_routes(kind: JobKind) -> APIRouter:
         "/manifest",
         summary="Show the manifest",
         response_class=Response,
-        responses=_ok("application/json", "All that is needed to get the same numbers again.") | problems(*_PROBLEMS),
+        responses=_ok("All that is needed to get the same numbers again.", "application/json") | problems(*_PROBLEMS),
     )
     def manifest(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
         """Seeds, versions, hashes of the inputs, the request."""
@@ -100,7 +103,8 @@ def result_routes(kind: JobKind) -> APIRouter:
         "/artifacts/{name}",
         summary="Download a file of the job",
         response_class=Response,
-        responses=_ok("application/octet-stream", "The file.") | problems(*_PROBLEMS, "range-not-satisfiable"),
+        responses=_ok("The file.", "image/png", "text/html", "application/json", _OCTETS)
+        | problems(*_PROBLEMS, "range-not-satisfiable"),
     )
     def artifact(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str, name: str) -> Response:
         """Any file that `result.artifacts` names: pictures, the report, the path."""

@@ -78,6 +78,7 @@ def create(
 @router.head(
     "/{upload_id}",
     summary="Ask how far a resumable upload is",
+    response_class=Response,
     responses=problems(_VERSION_PROBLEM, "upload-not-found"),
 )
 def show(parts: PartsDep, caller: ReaderDep, _: SpeaksTus, upload_id: str) -> Response:
