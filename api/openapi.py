@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.links import add_links
 from api.problems import CATALOGUE, type_uri
 
 _ALWAYS = (
@@ -17,6 +18,8 @@ _ALWAYS = (
     "database-unavailable",
     "internal-error",
 )
+JSON_BODY = ("invalid-json", "body-too-large", "body-too-slow")
+"""What can be wrong with any JSON body."""
 _OPEN = ("invalid-request", "internal-error")
 
 PROBLEM_SCHEMA: dict[str, Any] = {
@@ -79,6 +82,7 @@ def install(app: FastAPI) -> None:
             schemas["Problem"] = PROBLEM_SCHEMA
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
+            add_links(document)
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -77,6 +77,7 @@ def create(
 
 @router.head(
     "/{upload_id}",
+    response_class=Response,
     summary="Ask how far a resumable upload is",
     responses=problems(_VERSION_PROBLEM, "upload-not-found"),
 )
@@ -113,7 +114,7 @@ async def append(
     _: SpeaksTus,
     upload_id: str,
     upload_offset: Annotated[int, Header(ge=0, description="Where these bytes begin: the offset that HEAD gives.")],
-    content_type: Annotated[str, Header()] = "",
+    content_type: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """The request that brings the last byte is answered when the file has been read, as `POST /files` is: 204 with the
     file's address in `Content-Location`, or the problem with it. Who missed that answer sends an empty PATCH at the
