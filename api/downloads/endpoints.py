@@ -37,9 +37,10 @@ def _ok(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
     """The whole file as JSON or bytes, a part of it as bytes whatever it is, or nothing new."""
     part = {"schema": {"type": "string", "format": "binary"}}
     whole = {media: {"schema": {"type": "object"}} if media == "application/json" else part for media in media_types}
+    parts = {media: {} if media == "application/json" else part for media in media_types}
     return {
         200: {"description": description, "content": whole},
-        206: {"description": "The bytes that `Range` asks for.", "content": dict.fromkeys(media_types, part)},
+        206: {"description": "The bytes that `Range` asks for.", "content": parts},
         **NOT_MODIFIED,
     }
 

@@ -47,7 +47,11 @@ def job_routes(kind: JobKind) -> APIRouter:
         state: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
         label: Annotated[
             str | None,
-            Query(pattern=r"^[^:]+:.*$", max_length=300, description="Only jobs with this label: `key:value`."),
+            Query(
+                pattern=r"^[^:\x00-\x1f]+:[^\x00-\x1f]*$",
+                max_length=300,
+                description="Only jobs with this label: `key:value`.",
+            ),
         ] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Query(max_length=500, description="`next` of the page before.")] = None,

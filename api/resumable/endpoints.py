@@ -20,7 +20,10 @@ def say_version(request: Request) -> None:
 
 
 def require_version(
-    tus_resumable: Annotated[str | None, Header(description=f"The protocol's version: {TUS_VERSION}.")] = None,
+    tus_resumable: Annotated[
+        str | None,
+        Header(description=f"The protocol's version: {TUS_VERSION}.", json_schema_extra={"enum": [TUS_VERSION]}),
+    ] = None,
 ) -> None:
     """Raises ApiError `tus-version-not-supported`."""
     if tus_resumable != TUS_VERSION:
