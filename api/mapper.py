@@ -20,7 +20,7 @@ from store.database import DATABASE_AWAY
 
 RETRY_AFTER_SECONDS = 2
 COMPUTE_RETRY_AFTER_SECONDS = 600  # what was computed a day ago stops counting bit by bit
-_SLUG_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
+_SLUG_OF_STATUS = {400: "invalid-json", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 
 
 class ProblemResponse(JSONResponse):

@@ -55,9 +55,7 @@ class Pretrained:
 
     def settings(self) -> RepairSettings:
         """Settings that say what the folder says."""
-        return RepairSettings(
-            architecture=self.architecture, preprocessing=self.preprocessing, classes=self.classes
-        )
+        return RepairSettings(architecture=self.architecture, preprocessing=self.preprocessing, classes=self.classes)
 
     def write(self, repair: Repair, target: Path) -> Path:
         """The repaired weights in a folder of the same layout. Raises FileExistsError where there is one already."""

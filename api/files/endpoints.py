@@ -34,6 +34,7 @@ UPLOAD_PROBLEMS = (
     "body-too-large",
     "body-too-slow",
     "storage-full",
+    "storage-quota-exceeded",
     "stored-file-damaged",
     "file-empty",
     "model-format-not-accepted",
