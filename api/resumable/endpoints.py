@@ -82,7 +82,6 @@ def create(
     "/{upload_id}",
     response_class=Response,
     summary="Ask how far a resumable upload is",
-    response_class=Response,
     responses=problems(_VERSION_PROBLEM, "upload-not-found"),
 )
 def show(parts: PartsDep, caller: ReaderDep, _: SpeaksTus, upload_id: str) -> Response:
