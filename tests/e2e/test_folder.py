@@ -31,6 +31,17 @@ def test_a_folder_comes_back_as_a_folder(serve, example, tmp_path):
     ]
     assert load_file(repaired / "model.safetensors").keys() == load_file(example.model).keys()
     assert json.loads((repaired / "config.json").read_text()) == config
+    # another t later, and a file by its name; the manifest knows the one and not the other
+    job = json.loads(done.stdout)["id"]
+    for arguments in (["--t", "0.1"], ["--artifact", "manifest.json"]):
+        target = tmp_path / arguments[1]
+        assert serve.command("download", job, *arguments, "--out", str(target)).returncode == 0
+    verify = ("verify", "--manifest", str(tmp_path / "manifest.json"))
+    assert serve.command(*verify, str(repaired / "model.safetensors")).returncode == 0
+    assert serve.command(*verify, str(tmp_path / "0.1")).returncode == 1
+    assert load_file(tmp_path / "0.1").keys() == load_file(example.model).keys()
+    watched = serve.command("show", job, "--watch", "--json")
+    assert json.loads(watched.stdout)["state"] == "succeeded"
     checked = serve.command("verify", str(repaired / "model.safetensors"), "--manifest", str(folder / "config.json"))
     assert checked.returncode == 1
     assert "is no manifest" in checked.stderr
