@@ -39,6 +39,7 @@ serve: install  ## start the service: make serve [DATA=data] [PORT=8000]
 	$(BIN)/modeconn serve --data $(DATA) --port $(PORT)
 
 test: lint  ## lint, then every test, against the real Postgres and Redis that the tests start
+	@command -v chromium >/dev/null || echo 'There is no chromium (apt-get install chromium): the web page is not tried.'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --ignore tests/chaos
 	$(BIN)/python -m pytest tests/chaos
 

@@ -29,6 +29,8 @@ from api.keys.endpoints import router as keys
 from api.logs import configure_logs, log
 from api.metrics import Metrics
 from api.middleware import Observe
+from api.page.endpoints import router as page
+from api.page.endpoints import static
 from api.quota.endpoints import router as quota
 from api.rates import Rates
 from api.repair.endpoints import router as repair
@@ -82,8 +84,10 @@ def create_app() -> FastAPI:
         lifespan=lifespan,
     )
     every_kind = [routes(kind) for kind in (REPAIR, ANALYSIS) for routes in (job_routes, event_routes, result_routes)]
-    for router in (files, resumable, repair, analysis, *every_kind, selections, models, keys, quota, explain, health):
+    others = (selections, models, keys, quota, explain, health, page)
+    for router in (files, resumable, repair, analysis, *every_kind, *others):
         app.include_router(router)
+    app.mount("/page", static)
     app.add_middleware(Observe, metrics=metrics)
     mapper.install(app)
     openapi.install(app)

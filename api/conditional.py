@@ -1,10 +1,24 @@
 """Answers that can be asked for again cheaply: ETag and 304."""
 
 import hashlib
+from typing import Any
 
 from pydantic import BaseModel
 from starlette.requests import Request
 from starlette.responses import Response
+
+IF_NONE_MATCH: dict[str, Any] = {
+    "parameters": [
+        {
+            "name": "If-None-Match",
+            "in": "header",
+            "required": False,
+            "schema": {"type": "string"},
+            "description": "The `ETag` of an answer that you have: 304 while it still holds.",
+        }
+    ]
+}
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "What `If-None-Match` names still holds."}}
 
 
 def conditional(request: Request, body: BaseModel, headers: dict[str, str] | None = None) -> Response:

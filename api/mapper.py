@@ -20,7 +20,7 @@ from store.database import DATABASE_AWAY
 
 RETRY_AFTER_SECONDS = 2
 COMPUTE_RETRY_AFTER_SECONDS = 600  # what was computed a day ago stops counting bit by bit
-_SLUG_OF_STATUS = {404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
+_SLUG_OF_STATUS = {400: "invalid-json", 404: "not-found", 405: "method-not-allowed", 413: "body-too-large"}
 
 
 class ProblemResponse(JSONResponse):
@@ -48,8 +48,6 @@ def _api_error(request: Request, error: Exception) -> Response:
 def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
-    if error.status_code == 400:  # FastAPI's, for bytes that cannot be decoded
-        return refusal(ApiError("invalid-json", "The body is not text in UTF-8.").body())
     slug = _SLUG_OF_STATUS.get(error.status_code)
     if slug is None:
         body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code}

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from api.links import add_links
 from api.problems import CATALOGUE, type_uri
 
 _ALWAYS = (
@@ -17,8 +18,9 @@ _ALWAYS = (
     "database-unavailable",
     "internal-error",
 )
+JSON_BODY = ("invalid-json", "body-too-large", "body-too-slow")
+"""What can be wrong with any JSON body."""
 _OPEN = ("invalid-request", "internal-error")
-_OF_JSON_BODIES = ("invalid-json", "body-too-large")
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -80,16 +82,8 @@ def install(app: FastAPI) -> None:
             schemas["Problem"] = PROBLEM_SCHEMA
             for unused in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(unused, None)
-            _add_body_problems(document)
+            add_links(document)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]
-
-
-def _add_body_problems(document: dict[str, Any]) -> None:
-    """What every route with a JSON body can answer, since reading it can fail."""
-    for operation in (operation for path in document["paths"].values() for operation in path.values()):
-        if "application/json" in operation.get("requestBody", {}).get("content", {}):
-            for slug in _OF_JSON_BODIES:
-                operation["responses"].setdefault(str(CATALOGUE[slug].status), _response([slug]))

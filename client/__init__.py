@@ -34,6 +34,7 @@ from client.models import (
     RepairSettings,
     StoredFile,
 )
+from client.pretrained import Pretrained
 from client.repair import Repair
 from client.sdk import Client
 
@@ -62,6 +63,7 @@ __all__ = [
     "Pgd",
     "Preflight",
     "Preprocessing",
+    "Pretrained",
     "Problem",
     "Refused",
     "Repair",

@@ -2,7 +2,7 @@
 
 import typer
 
-from client.command import analyse, backup, files, jobs, keys, repair, serve
+from client.command import analyse, backup, doctor, files, jobs, keys, repair, serve, verify
 
 app = typer.Typer(
     name="modeconn",
@@ -18,7 +18,11 @@ app.command()(files.upload)
 app.command()(files.files)
 app.command()(jobs.jobs)
 app.command()(jobs.show)
+app.command()(jobs.download)
 app.command()(jobs.cancel)
+app.command()(jobs.retry)
+app.command()(verify.verify)
+app.command()(doctor.doctor)
 app.command()(backup.backup)
 app.command()(backup.restore)
 app.add_typer(keys.app, name="keys")

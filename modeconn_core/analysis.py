@@ -28,6 +28,7 @@ from modeconn_core.checkpoints import Checkpoints, State
 from modeconn_core.configuration import OnProgress, Stage
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device, parameter_dtype, working_copy
+from modeconn_core.diagnosis import suspicion_threshold
 from modeconn_core.distillation import labelled_set
 from modeconn_core.endpoints import check_same_tensors
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, drawn_from
@@ -146,7 +147,7 @@ class _Analysis:
         for name, module in (("regular", self.regular), ("robust", self.robust)):
             classes = class_count(module, self.images, self.labels)
             accuracy = evaluate(module, self.images, self.labels).rate
-            if accuracy < 3 / classes:
+            if accuracy < suspicion_threshold(classes):
                 self.warnings.append(
                     f"The {name} model knows only {100 * accuracy:.1f} % of the clean images (chance is "
                     f"{100 / classes:.1f} %): check the normalisation, the channel order and the order of the classes."

@@ -16,6 +16,7 @@ from modeconn_core.checkpoints import Checkpoints
 from modeconn_core.configuration import Figures, OnProgress, RepairConfig, RepairResult
 from modeconn_core.curve import FlatParameters, ModePath
 from modeconn_core.device import choose_device, parameter_dtype, working_copy
+from modeconn_core.diagnosis import suspicion_threshold
 from modeconn_core.disputes import FEWEST, WITNESS_T, disputed_views
 from modeconn_core.distillation import TEACHER_SHARE, training_set
 from modeconn_core.endpoints import Endpoint, second_end
@@ -146,7 +147,7 @@ class _Repair:
         """The number of classes. Warns of a suspect that hardly knows the clean images."""
         classes = class_count(self.suspect, self.images, self.labels)
         accuracy = evaluate(self.suspect, self.images, self.labels).rate
-        if accuracy < 3 / classes:
+        if accuracy < suspicion_threshold(classes):
             self.warnings.append(
                 f"The suspect knows only {100 * accuracy:.1f} % of the clean images (chance is {100 / classes:.1f} %): "
                 "check the normalisation, the channel order and the order of the classes."

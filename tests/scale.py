@@ -39,6 +39,14 @@ class HostileBodies:
     slow: int
 
 
+@dataclass(frozen=True)
+class OpenApiCases:
+    """Requests of every operation alone, valid ones and broken ones each; and in all, with those that follow links."""
+
+    each: int
+    in_all: int
+
+
 def _short_and_long(short: object, long: object, mark: pytest.MarkDecorator = pytest.mark.chaos) -> list[object]:
     return [
         pytest.param(*_values(short), id="short"),
@@ -70,5 +78,5 @@ MUTATED_SAFETENSORS = _short_and_long(20_000, 10_000_000, pytest.mark.fuzz)
 MUTATED_PT = _short_and_long(2_000, 1_000_000, pytest.mark.fuzz)
 MUTATED_ZIPS = _short_and_long(500, 100_000, pytest.mark.fuzz)
 STATE_DICTS = _short_and_long(20, 300, pytest.mark.fuzz)
-OPENAPI_CASES = _short_and_long(300, 20_000, pytest.mark.fuzz)
 HOSTILE_JOBS = _short_and_long(3, 500, pytest.mark.fuzz)
+OPENAPI_CASES = _short_and_long(OpenApiCases(2, 300), OpenApiCases(50, 20_000), pytest.mark.fuzz)

@@ -5,7 +5,7 @@ from fastapi import APIRouter, Request, Response
 from api.analysis import service
 from api.analysis.kind import ANALYSIS
 from api.analysis.schemas import Analysis, AnalysisRequest, Points
-from api.conditional import conditional
+from api.conditional import IF_NONE_MATCH, NOT_MODIFIED, conditional
 from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
 from api.jobs.endpoints import PREFLIGHT, SUBMIT_PROBLEMS
 from api.jobs.service import submit as submit_job
@@ -27,7 +27,13 @@ def submit(parts: PartsDep, caller: WriterDep, body: AnalysisRequest, key: Idemp
     return submit_job(parts, caller, ANALYSIS, body, key).response()
 
 
-@router.get("/{job_id}/points", summary="Show the points", response_model=Points, responses=problems("job-not-found"))
+@router.get(
+    "/{job_id}/points",
+    summary="Show the points",
+    response_model=Points,
+    responses=NOT_MODIFIED | problems("job-not-found"),
+    openapi_extra=IF_NONE_MATCH,
+)
 def points(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
     """What was measured on the paths, as far as they have been swept."""
     return conditional(request, service.points(parts, caller, job_id))

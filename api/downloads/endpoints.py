@@ -1,9 +1,10 @@
 """Routes of what a finished job made: the files of every kind of job, and the models of each."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.conditional import IF_NONE_MATCH, NOT_MODIFIED
 from api.dependencies import PartsDep, ReaderDep
 from api.downloads import service
 from api.downloads.response import send
@@ -18,18 +19,34 @@ _PROBLEMS = (
     "artifact-not-found",
     "artifact-gone",
     "stored-file-damaged",
+    "range-not-satisfiable",
 )
 
 
-def _ok(description: str, *media_types: str) -> dict[int | str, dict[str, object]]:
-    content = {name: {"schema": _JSON if name == "application/json" else _BYTES} for name in media_types}
-    return {200: {"description": description, "content": content}}
+_RANGE = {
+    "name": "Range",
+    "in": "header",
+    "required": False,
+    "schema": {"type": "string"},
+    "description": "The bytes that you want: `bytes=FIRST-LAST`.",
+}
+_ASKED = {"parameters": [_RANGE, *IF_NONE_MATCH["parameters"]]}
 
 
-_JSON = {"type": "object"}
-_BYTES = {"type": "string", "format": "binary"}
-_OCTETS = "application/octet-stream"
-_SAFETENSORS = _ok("A safetensors file. Ranges are served (206); the ETag is its SHA-256.", _OCTETS)
+def _ok(description: str, *media_types: str) -> dict[int | str, dict[str, Any]]:
+    """The whole file as JSON or bytes, a part of it as bytes whatever it is, or nothing new."""
+    part = {"schema": {"type": "string", "format": "binary"}}
+    whole = {media: {"schema": {"type": "object"}} if media == "application/json" else part for media in media_types}
+    parts = {media: {} if media == "application/json" else part for media in media_types}
+    return {
+        200: {"description": description, "content": whole},
+        206: {"description": "The bytes that `Range` asks for.", "content": parts},
+        **NOT_MODIFIED,
+    }
+
+
+_SAFETENSORS = _ok("A safetensors file; the ETag is its SHA-256.", "application/octet-stream")
+_ANY_FILE = _ok("The file.", "application/octet-stream", "application/json", "image/png", "text/html")
 
 models = APIRouter(tags=["results"])
 
@@ -38,8 +55,8 @@ models = APIRouter(tags=["results"])
     "/repair/{job_id}/weights",
     summary="Download the repaired model",
     response_class=Response,
-    responses=_SAFETENSORS
-    | problems(*_PROBLEMS, "selection-not-found", "selection-not-finished", "range-not-satisfiable"),
+    openapi_extra=_ASKED,
+    responses=_SAFETENSORS | problems(*_PROBLEMS, "selection-not-found", "selection-not-finished"),
 )
 def weights(
     request: Request,
@@ -56,7 +73,8 @@ def weights(
     "/analysis/{job_id}/paths/{path}",
     summary="Download a fitted path",
     response_class=Response,
-    responses=_SAFETENSORS | problems(*_PROBLEMS, "range-not-satisfiable"),
+    openapi_extra=_ASKED,
+    responses=_SAFETENSORS | problems(*_PROBLEMS),
 )
 def path(
     request: Request, parts: PartsDep, caller: ReaderDep, job_id: str, path: Literal["standard", "robust"]
@@ -73,6 +91,7 @@ def result_routes(kind: JobKind) -> APIRouter:
         "/report",
         summary="Show the report",
         response_class=Response,
+        openapi_extra=_ASKED,
         responses=_ok("One self-contained page without scripts.", "text/html") | problems(*_PROBLEMS),
     )
     def report(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
@@ -83,6 +102,7 @@ def result_routes(kind: JobKind) -> APIRouter:
         "/report.json",
         summary="Show the report as JSON",
         response_class=Response,
+        openapi_extra=_ASKED,
         responses=_ok("The figures of the report.", "application/json") | problems(*_PROBLEMS),
     )
     def report_json(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
@@ -93,6 +113,7 @@ def result_routes(kind: JobKind) -> APIRouter:
         "/manifest",
         summary="Show the manifest",
         response_class=Response,
+        openapi_extra=_ASKED,
         responses=_ok("All that is needed to get the same numbers again.", "application/json") | problems(*_PROBLEMS),
     )
     def manifest(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
@@ -103,8 +124,8 @@ def result_routes(kind: JobKind) -> APIRouter:
         "/artifacts/{name}",
         summary="Download a file of the job",
         response_class=Response,
-        responses=_ok("The file.", "image/png", "text/html", "application/json", _OCTETS)
-        | problems(*_PROBLEMS, "range-not-satisfiable"),
+        openapi_extra=_ASKED,
+        responses=_ANY_FILE | problems(*_PROBLEMS),
     )
     def artifact(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str, name: str) -> Response:
         """Any file that `result.artifacts` names: pictures, the report, the path."""

@@ -6,7 +6,9 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
 from api.files import service
-from api.files.schemas import File, FileKind, FilePage
+from api.files.samples import samples as images_seen
+from api.files.schemas import File, FileKind, FilePage, Samples
+from api.jobs.schemas import Preprocessing
 from api.openapi import problems
 
 router = APIRouter(prefix="/files", tags=["files"])
@@ -32,6 +34,7 @@ UPLOAD_PROBLEMS = (
     "body-too-large",
     "body-too-slow",
     "storage-full",
+    "storage-quota-exceeded",
     "stored-file-damaged",
     "file-empty",
     "model-format-not-accepted",
@@ -87,6 +90,18 @@ def page(
 def show(parts: PartsDep, caller: ReaderDep, file_id: str) -> File:
     """What was found in the upload, and until when it is kept."""
     return service.show(parts, caller, file_id)
+
+
+@router.get(
+    "/{file_id}/samples",
+    summary="Show images as a model sees them",
+    responses=problems("file-not-found", "wrong-file-kind", "preprocessing-does-not-fit", "stored-file-damaged"),
+)
+def samples(
+    parts: PartsDep, caller: ReaderDep, file_id: str, preprocessing: Annotated[Preprocessing, Query()]
+) -> Samples:
+    """A wrong normalisation is seen at once: good images are grey in the mean, neither pale nor black."""
+    return images_seen(parts, caller, file_id, preprocessing)
 
 
 @router.delete(

@@ -30,3 +30,18 @@ class FilePage(BaseModel):
 
     items: list[File]
     next: str | None = Field(description="`cursor` of the next page; null on the last one.")
+
+
+class Sample(BaseModel):
+    """One image as a model sees it."""
+
+    class_name: str
+    png: str = Field(description="Base64. Grey is zero, black and white are two deviations away.")
+
+
+class Samples(BaseModel):
+    """Images of up to twelve classes after preprocessing, and what is left of them in each channel."""
+
+    items: list[Sample]
+    means: list[float] = Field(description="Per channel, over these images.")
+    deviations: list[float]

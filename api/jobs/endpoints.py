@@ -5,12 +5,12 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel
 
-from api.conditional import conditional
+from api.conditional import IF_NONE_MATCH, NOT_MODIFIED, conditional
 from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
 from api.jobs import service
 from api.jobs.kind import JobKind
 from api.jobs.schemas import Preflight, State
-from api.openapi import problems
+from api.openapi import JSON_BODY, problems
 
 KEY_PROBLEMS = ("idempotency-key-in-use", "idempotency-key-reused")
 # what can be wrong with a request of any kind
@@ -27,7 +27,8 @@ SUBMIT_PROBLEMS = (
     "too-many-queued-jobs",
     "queue-full",
     "inspector-not-ready",
-    "body-too-large",
+    "compute-quota-exceeded",
+    *JSON_BODY,
     *KEY_PROBLEMS,
 )
 PREFLIGHT: dict[int | str, dict[str, object]] = {
@@ -46,7 +47,11 @@ def job_routes(kind: JobKind) -> APIRouter:
         state: Annotated[State | None, Query(description="Only jobs in this state.")] = None,
         label: Annotated[
             str | None,
-            Query(pattern=r"^[^:]+:.*$", max_length=300, description="Only jobs with this label: `key:value`."),
+            Query(
+                pattern=r"^[^:\x00-\x1f]+:[^\x00-\x1f]*$",
+                max_length=300,
+                description="Only jobs with this label: `key:value`.",
+            ),
         ] = None,
         limit: Annotated[int, Query(ge=1, le=100)] = 20,
         cursor: Annotated[str | None, Query(max_length=500, description="`next` of the page before.")] = None,
@@ -56,7 +61,13 @@ def job_routes(kind: JobKind) -> APIRouter:
         wanted = (key, value) if label else None
         return service.page(parts, caller, kind, state=state, label=wanted, limit=limit, cursor=cursor)
 
-    @router.get("/{job_id}", summary="Show a job", response_model=kind.job, responses=problems("job-not-found"))
+    @router.get(
+        "/{job_id}",
+        summary="Show a job",
+        response_model=kind.job,
+        responses=NOT_MODIFIED | problems("job-not-found"),
+        openapi_extra=IF_NONE_MATCH,
+    )
     def show(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
         """State, stage, progress and, at the end, the result or the problem. 304 where `If-None-Match` still holds."""
         job = service.show(parts, caller, kind, job_id)
@@ -83,6 +94,7 @@ def job_routes(kind: JobKind) -> APIRouter:
             "job-cannot-be-retried",
             "file-not-found",
             "too-many-queued-jobs",
+            "compute-quota-exceeded",
             "queue-full",
             *KEY_PROBLEMS,
         ),

@@ -27,7 +27,9 @@ class Architecture(Strict):
     """An architecture by name, with its options."""
 
     name: ArchitectureName
-    options: dict[Annotated[str, StringConstraints(max_length=64)], Option] = Field(default_factory=dict, max_length=32)
+    options: dict[Annotated[str, StringConstraints(max_length=64)], Option] = Field(
+        default_factory=dict, max_length=32, json_schema_extra={"propertyNames": {"maxLength": 64}}
+    )
 
 
 class Preprocessing(Strict):
@@ -74,7 +76,9 @@ class JobRequest(Strict):
     accept_low_accuracy: bool = Field(
         default=False, description="Go on although a model scores under three times chance on the clean images."
     )
-    labels: dict[LabelKey, LabelValue] = Field(default_factory=dict, max_length=16)
+    labels: dict[LabelKey, LabelValue] = Field(
+        default_factory=dict, max_length=16, json_schema_extra={"additionalProperties": False}
+    )
     deadline_seconds: Annotated[int, Field(ge=1)] | None = Field(default=None, description="null: the longest allowed.")
     validate_only: bool = Field(default=False, description="Check everything and estimate, but start nothing.")
 

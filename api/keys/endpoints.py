@@ -5,7 +5,7 @@ from fastapi import APIRouter, Response
 from api.dependencies import IdempotencyKey, KeyKeeperDep, PartsDep
 from api.keys import service
 from api.keys.schemas import KeyRequest, Keys, NewKey, RotationRequest
-from api.openapi import problems
+from api.openapi import JSON_BODY, problems
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 
@@ -15,7 +15,7 @@ router = APIRouter(prefix="/keys", tags=["keys"])
     status_code=201,
     response_model=NewKey,
     summary="Make a key",
-    responses=problems("key-exceeds-yours", "idempotency-key-in-use", "idempotency-key-reused"),
+    responses=problems("key-exceeds-yours", "idempotency-key-in-use", "idempotency-key-reused", *JSON_BODY),
 )
 def create(parts: PartsDep, caller: KeyKeeperDep, body: KeyRequest, key: IdempotencyKey = None) -> Response:
     """For your own tenant, with no more scopes and no longer life than your key. `key` is shown once and cannot be had
@@ -34,7 +34,9 @@ def of_tenant(parts: PartsDep, caller: KeyKeeperDep) -> Keys:
     status_code=201,
     response_model=NewKey,
     summary="Rotate a key",
-    responses=problems("key-not-found", "key-exceeds-yours", "idempotency-key-in-use", "idempotency-key-reused"),
+    responses=problems(
+        "key-not-found", "key-exceeds-yours", "idempotency-key-in-use", "idempotency-key-reused", *JSON_BODY
+    ),
 )
 def rotate(
     parts: PartsDep, caller: KeyKeeperDep, key_id: str, body: RotationRequest, key: IdempotencyKey = None

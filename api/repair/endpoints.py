@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.conditional import conditional
+from api.conditional import IF_NONE_MATCH, NOT_MODIFIED, conditional
 from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
 from api.jobs.endpoints import PREFLIGHT, SUBMIT_PROBLEMS
 from api.jobs.service import submit as submit_job
@@ -34,7 +34,13 @@ def submit(parts: PartsDep, caller: WriterDep, body: RepairRequest, key: Idempot
     return submit_job(parts, caller, REPAIR, body, key).response()
 
 
-@router.get("/{job_id}/curve", summary="Show the curve", response_model=Curve, responses=problems("job-not-found"))
+@router.get(
+    "/{job_id}/curve",
+    summary="Show the curve",
+    response_model=Curve,
+    responses=NOT_MODIFIED | problems("job-not-found"),
+    openapi_extra=IF_NONE_MATCH,
+)
 def curve(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str) -> Response:
     """Accuracy and attack success rate along the path, as far as it has been swept."""
     return conditional(request, service.curve(parts, caller, job_id))

@@ -20,7 +20,10 @@ def say_version(request: Request) -> None:
 
 
 def require_version(
-    tus_resumable: Annotated[str | None, Header(description=f"The protocol's version: {TUS_VERSION}.")] = None,
+    tus_resumable: Annotated[
+        str | None,
+        Header(description=f"The protocol's version: {TUS_VERSION}.", json_schema_extra={"enum": [TUS_VERSION]}),
+    ] = None,
 ) -> None:
     """Raises ApiError `tus-version-not-supported`."""
     if tus_resumable != TUS_VERSION:
@@ -77,8 +80,8 @@ def create(
 
 @router.head(
     "/{upload_id}",
-    summary="Ask how far a resumable upload is",
     response_class=Response,
+    summary="Ask how far a resumable upload is",
     responses=problems(_VERSION_PROBLEM, "upload-not-found"),
 )
 def show(parts: PartsDep, caller: ReaderDep, _: SpeaksTus, upload_id: str) -> Response:
@@ -114,7 +117,7 @@ async def append(
     _: SpeaksTus,
     upload_id: str,
     upload_offset: Annotated[int, Header(ge=0, description="Where these bytes begin: the offset that HEAD gives.")],
-    content_type: Annotated[str, Header()] = "",
+    content_type: Annotated[str, Header(include_in_schema=False)] = "",
 ) -> Response:
     """The request that brings the last byte is answered when the file has been read, as `POST /files` is: 204 with the
     file's address in `Content-Location`, or the problem with it. Who missed that answer sends an empty PATCH at the

@@ -2,9 +2,9 @@
 
 from fastapi import APIRouter, Request, Response
 
-from api.conditional import conditional
+from api.conditional import IF_NONE_MATCH, NOT_MODIFIED, conditional
 from api.dependencies import IdempotencyKey, PartsDep, ReaderDep, WriterDep
-from api.openapi import problems
+from api.openapi import JSON_BODY, problems
 from api.selections import service
 from api.selections.schemas import Selection, SelectionRequest, Selections
 
@@ -23,6 +23,7 @@ router = APIRouter(prefix="/repair/{job_id}/selections", tags=["selections"])
         "too-many-queued-jobs",
         "idempotency-key-in-use",
         "idempotency-key-reused",
+        *JSON_BODY,
     ),
 )
 def create(
@@ -42,7 +43,8 @@ def of_job(parts: PartsDep, caller: ReaderDep, job_id: str) -> Selections:
     "/{selection_id}",
     summary="Show a selection",
     response_model=Selection,
-    responses=problems("job-not-found", "selection-not-found"),
+    responses=NOT_MODIFIED | problems("job-not-found", "selection-not-found"),
+    openapi_extra=IF_NONE_MATCH,
 )
 def show(request: Request, parts: PartsDep, caller: ReaderDep, job_id: str, selection_id: str) -> Response:
     """State and, at the end, the figures at this t."""

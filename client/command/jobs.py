@@ -1,12 +1,15 @@
-"""`modeconn jobs`, `show` and `cancel`."""
+"""`modeconn jobs`, `show`, `download`, `retry` and `cancel`."""
 
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from client.command.repair import follow_to_end
 from client.command.shared import AsJson, Data, Key, Url, connect, errors_to_exit, out, print_json
 from client.command.statements import pairs
 from client.command.tables import print_analyses, print_job, print_jobs
+from client.handle import Handle
 
 JobId = Annotated[str, typer.Argument(help="The job's id, as `modeconn jobs` shows it.")]
 
@@ -34,11 +37,49 @@ def jobs(
         print_json(rows) if as_json else print_jobs(out, rows)
 
 
-def show(job_id: JobId, as_json: AsJson = False, url: Url = None, key: Key = None, data: Data = None) -> None:
+def show(
+    job_id: JobId,
+    watch: Annotated[bool, typer.Option("--watch", help="Follow it to its end first.")] = False,
+    as_json: AsJson = False,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
     """Show one job: its state, its figures, its problem."""
     with errors_to_exit(as_json), connect(url, key, data) as client:
-        job = client.find(job_id).job
+        found: Handle[Any] = client.find(job_id)
+        job = follow_to_end(found) if watch else found.job
         print_json(job) if as_json else print_job(out, job)
+
+
+def retry(job_id: JobId, as_json: AsJson = False, url: Url = None, key: Key = None, data: Data = None) -> None:
+    """Start a job that failed or was cancelled again, as a new job with the same request and files."""
+    with errors_to_exit(as_json), connect(url, key, data) as client:
+        job = client.find(job_id).retry().job
+        print_json(job) if as_json else out.print(job.id, highlight=False)
+
+
+def download(
+    job_id: JobId,
+    output: Annotated[Path | None, typer.Option("--out", help="Where to. Default: the file's own name, here.")] = None,
+    t: Annotated[
+        float | None, typer.Option("--t", min=0, max=1, help="The model at this point of the path, not the chosen one.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option("--artifact", help="Another file of the job: report.html, manifest.json, ...")
+    ] = None,
+    url: Url = None,
+    key: Key = None,
+    data: Data = None,
+) -> None:
+    """Download the repaired weights of a finished repair, those at another t, or another file of any job."""
+    with errors_to_exit(), connect(url, key, data) as client:
+        if name is not None:
+            target = client.find(job_id).download_artifact(name, output or Path(name))
+        else:
+            own = "repaired.safetensors" if t is None else f"repaired-t{t:g}.safetensors"
+            target = client.job(job_id).download(output or Path(own), t=t)
+        out.print(str(target), highlight=False, markup=False, soft_wrap=True)
 
 
 def cancel(job_id: JobId, as_json: AsJson = False, url: Url = None, key: Key = None, data: Data = None) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from client.command.statements import class_names, height_width, number, numbers, pairs
 from client.models import Architecture, Preprocessing
+from client.pretrained import Pretrained
 
 CHANNEL_VALUES = "Comma-separated, one per channel, on the scale 0..1"
 
@@ -35,6 +36,7 @@ Check = Annotated[bool, typer.Option("--check", help="Check everything and estim
 
 def stated(
     *,
+    folder: Pretrained | None = None,
     arch: str | None,
     arch_option: list[str] | None,
     mean: str | None,
@@ -46,13 +48,17 @@ def stated(
     label: list[str] | None,
     deadline: int | None,
 ) -> dict[str, Any]:
-    """The members of `JobSettings`."""
+    """The members of `JobSettings`: what the options say and, where they say nothing, what the model's folder says."""
+    own = Preprocessing(mean=numbers(mean), std=numbers(std), size=height_width(size), channels="BGR" if bgr else "RGB")
+    architecture = Architecture(name=arch, options=pairs(arch_option, number)) if arch else None
+    if folder is not None:
+        said = {name: value for name, value in own if value is not None}
+        own = folder.preprocessing.model_copy(update=said)
+        architecture = architecture or folder.architecture
     return {
-        "architecture": Architecture(name=arch, options=pairs(arch_option, number)) if arch else None,
-        "preprocessing": Preprocessing(
-            mean=numbers(mean), std=numbers(std), size=height_width(size), channels="BGR" if bgr else "RGB"
-        ),
-        "classes": class_names(classes),
+        "architecture": architecture,
+        "preprocessing": own,
+        "classes": class_names(classes) or (folder.classes if folder else None),
         "accept_low_accuracy": accept_low_accuracy,
         "labels": pairs(label, str),
         "deadline_seconds": deadline,

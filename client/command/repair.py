@@ -34,6 +34,7 @@ from client.command.shared import AsJson, Data, Exit, Key, Url, connect, err, er
 from client.command.tables import print_job
 from client.handle import Handle
 from client.models import AnyJob, Criteria, Job, Method, Preflight, RepairSettings, StoredFile
+from client.pretrained import Pretrained
 from client.sdk import Client, Kind
 
 AJob = TypeVar("AJob", bound=AnyJob)
@@ -48,7 +49,12 @@ class Tampering(StrEnum):
 
 def repair(
     model: Annotated[
-        Path, typer.Argument(help="The suspect: .safetensors, or a .pt/.pth state dict.", exists=True, dir_okay=False)
+        Path,
+        typer.Argument(
+            help="The suspect: .safetensors, a .pt/.pth state dict, or a folder with config.json and weights, as timm "
+            "and Hugging Face write it.",
+            exists=True,
+        ),
     ],
     clean: Clean,
     arch: Arch = None,
@@ -60,7 +66,11 @@ def repair(
         Path | None, typer.Option(help="Another model of the same make as second end.", exists=True)
     ] = None,
     output: Annotated[
-        Path | None, typer.Option("--out", help="Where the repaired weights go. Default: MODEL-repaired.safetensors.")
+        Path | None,
+        typer.Option(
+            "--out",
+            help="Where the repaired weights go. Default: MODEL-repaired.safetensors, for a folder MODEL-repaired.",
+        ),
     ] = None,
     mean: Mean = None,
     std: Std = None,
@@ -102,8 +112,10 @@ def repair(
     failed, 5 it was cancelled, 6 the service refused the request, 7 no service answered, 130 Ctrl-C (the job goes on).
     """
     with errors_to_exit(as_json), connect(url, key, data) as client:
+        folder = Pretrained.read(model) if model.is_dir() else None
         settings = RepairSettings(
             **stated(
+                folder=folder,
                 arch=arch,
                 arch_option=arch_option,
                 mean=mean,
@@ -132,7 +144,13 @@ def repair(
                 }
             ),
         )
-        stored = upload_all(client, suspect=model, clean=clean, triggered=triggered, second_model=second_model)
+        stored = upload_all(
+            client,
+            suspect=folder.weights if folder else model,
+            clean=clean,
+            triggered=triggered,
+            second_model=second_model,
+        )
         if check:
             print_preflight(client.preflight(settings=settings, **stored), as_json)
             return
@@ -140,10 +158,10 @@ def repair(
         if not wait:
             print_json(job.job) if as_json else out.print(job.id, highlight=False)
             return
-        target = output or model.with_name(f"{model.stem}-repaired.safetensors")
+        target = output or model.with_name(f"{model.name}-repaired" if folder else f"{model.stem}-repaired.safetensors")
         done = follow_to_end(job)
         with err.status("downloading"):
-            job.download(target)
+            folder.write(job, target) if folder else job.download(target)
         report(done, target, as_json)
         raise typer.Exit(Exit.OK if done.result and done.result.criteria_met else Exit.CRITERIA_NOT_MET)
 

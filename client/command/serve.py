@@ -39,6 +39,8 @@ def serve(
             out.print(
                 f"ModeConn is ready at {stack.url}  key {key}  logs {stack.logs}", highlight=False, soft_wrap=True
             )
+            # Behind the hash no server sees it, nor does the browser keep it in the address.
+            out.print(f"In a browser: {stack.url}/#key={key.read_text().strip()}", highlight=False, soft_wrap=True)
 
         try:
             serve(data or default_data(), host, port, workers, say, ready)

@@ -123,6 +123,24 @@ def test_every_reference_in_the_document_resolves(document: dict[str, Any]) -> N
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
+def test_every_link_names_a_route_and_parameters_that_it_has(document: dict[str, Any]) -> None:
+    routes = {operation["operationId"]: operation for operation in operations(document).values()}
+    linked = set()
+    for operation in routes.values():
+        for answer in operation["responses"].values():
+            for link in answer.get("links", {}).values():
+                taken = {parameter["name"] for parameter in routes[link["operationId"]]["parameters"]}
+                assert set(link["parameters"]) <= taken
+                linked.add(link["operationId"])
+    assert len(linked) > 25
+
+
+def test_a_body_that_is_no_text_is_refused_as_no_json(tenant: Tenant) -> None:
+    problem(
+        tenant.http.post("/keys", content=b"\xff", headers={"Content-Type": "application/json"}), 400, "invalid-json"
+    )
+
+
 def test_every_problem_type_explains_itself(anyone: httpx.Client) -> None:
     listed = anyone.get("/problems").json()["items"]
     slugs = {item["type"].removeprefix("/problems/") for item in listed}

@@ -62,6 +62,7 @@ ROUTES = {
     ("delete", "/files/resumable/{upload_id}"): Route(own=204, unknown=UPLOAD),
     ("get", "/files/{file_id}"): Route(own=200, unknown=FILE),
     ("delete", "/files/{file_id}"): Route(own=204, unknown=FILE),
+    ("get", "/files/{file_id}/samples"): Route(own=200, unknown=FILE),
     **job_routes("repair"),
     ("post", "/repair"): Route(
         own=202,

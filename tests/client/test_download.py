@@ -62,3 +62,18 @@ def test_a_refusal_does_not_become_the_file(server, send, tmp_path):
     with pytest.raises(NotFound, match="No such job"):
         download(Transport(server.url, "k"), "/w", tmp_path / "w", sha256=SHA256)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_an_announced_hash_the_etag_must_agree(server, tmp_path):
+    def answer(handler, seen, n):
+        handler.send_response(200)
+        handler.send_header("Content-Length", str(len(CONTENT)))
+        handler.send_header("ETag", f'"{"0" * 64 if n == 0 else SHA256}"')
+        handler.end_headers()
+        handler.wfile.write(CONTENT)
+
+    server.answer = answer
+    with pytest.raises(DownloadBroken):
+        download(Transport(server.url, "k"), "/w", tmp_path / "w")
+    assert list(tmp_path.iterdir()) == []
+    assert download(Transport(server.url, "k"), "/w", tmp_path / "w").read_bytes() == CONTENT

@@ -11,6 +11,7 @@ import tempfile
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ class Serve:
 
     data: Path
     process: subprocess.Popen[str] | None = None
+    url: str = ""
     environment: dict[str, str] = field(default_factory=lambda: {**os.environ, **ONE_THREAD})
 
     def start(self, *options: str) -> None:
@@ -54,6 +56,12 @@ class Serve:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert "ready at http://127.0.0.1:" in line, line
+        self.url = line.partition("ready at ")[2].split()[0]
+
+    @property
+    def key(self) -> str:
+        """The access key that it made."""
+        return (self.data / "local.key").read_text().strip()
 
     def end(self, how: signal.Signals) -> int:
         """Sends the signal to `serve` alone; its exit code."""
@@ -86,9 +94,9 @@ class Serve:
         return found
 
 
-@pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Not started yet; ended after the test whatever happened.
+@contextmanager
+def serving() -> Iterator[Serve]:
+    """Not started yet; ended after the block whatever happened.
 
     Not under tmp_path: pytest closes that for other accounts at every start, and as root Postgres runs under its own.
     """
@@ -97,6 +105,13 @@ def serve() -> Iterator[Serve]:
         yield service
         if service.process is not None and service.process.poll() is None:
             service.end(signal.SIGTERM)
+
+
+@pytest.fixture
+def serve() -> Iterator[Serve]:
+    """Not started yet."""
+    with serving() as service:
+        yield service
 
 
 @pytest.fixture

@@ -1,0 +1,177 @@
+"""The web page as people use it, from the key to the repaired model."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+import safetensors.torch
+import torch
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.page.conftest import User
+
+ENDLESS = 1_000_000
+SERIOUS = ("serious", "critical")
+
+
+def download(page: Page, button: str, target: Path) -> Path:
+    with page.expect_download() as expected:
+        page.get_by_role("button", name=button, exact=True).click()
+    expected.value.save_as(target)
+    return target
+
+
+def assert_accessible(page: Page) -> None:
+    found = Axe().run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in SERIOUS] == []
+
+
+def test_from_the_key_to_the_repaired_model_and_to_another_t(user: User, tmp_path: Path) -> None:
+    page = user.page
+    button = user.fill_in(name="the whole way", steps=10, triggered=True)
+    expect(page.get_by_text("preact_resnet18, width 4, 3 classes")).to_be_visible()
+    expect(page.get_by_alt_text("An image of square")).to_be_visible()
+    user.shoot("new")
+    assert_accessible(page)
+    button.click()
+    user.heading("the whole way")
+    expect(page.get_by_text("criteria met")).to_be_visible()
+    expect(page.locator("svg.curve circle.accuracy").nth(5)).to_be_visible()
+    expect(page.get_by_role("img", name=re.compile("^Inverted patch for"))).not_to_have_count(0)
+    user.shoot("result")
+    assert_accessible(page)
+
+    chosen = download(page, "Download the repaired model", tmp_path / "chosen.safetensors")
+    page.get_by_label("t: 0 is the suspect").fill("0.1")
+    expect(page.locator("output")).to_have_text("0.100")
+    other = download(page, "Download the model at this t", tmp_path / "other.safetensors")
+    suspect, repaired, nearer = (safetensors.torch.load_file(file) for file in (user.example.model, chosen, other))
+    assert suspect.keys() == repaired.keys() == nearer.keys()
+
+    def far(state: dict[str, torch.Tensor]) -> float:
+        return sum(float((state[name].float() - suspect[name].float()).norm()) for name in suspect)
+
+    assert 0 < far(nearer) < far(repaired)
+    assert "<!doctype html>" in download(page, "Report", tmp_path / "report.html").read_text().lower()
+
+
+def test_a_reload_and_a_second_tab_show_the_same_running_job(user: User) -> None:
+    user.start(name="reloaded", steps=ENDLESS)
+    page = user.page
+    expect(page.locator('[aria-current="step"]')).to_have_text("Fit the path")
+    page.reload()
+    expect(page.locator('[aria-current="step"]')).to_have_text("Fit the path")
+    with page.expect_popup() as opened:
+        page.evaluate("open(location.href)")  # a tab of the same session
+    second = opened.value
+    expect(second.locator('[aria-current="step"]')).to_have_text("Fit the path")
+    second.get_by_role("button", name="Cancel").click()
+    for tab in (second, page):
+        expect(tab.get_by_text("Nothing was kept of it.")).to_be_visible()
+    page.get_by_role("button", name="Try it again").click()
+    expect(page.get_by_text("Nothing was kept of it.")).to_have_count(0)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Nothing was kept of it.")).to_be_visible()
+
+
+def test_a_process_that_dies_is_told_of_and_the_repair_goes_on(user: User) -> None:
+    user.start(name="killed", steps=ENDLESS)
+    page = user.page
+    expect(page.locator('[aria-current="step"]')).to_have_text("Fit the path")
+    assert user.service.process is not None
+    everyone = psutil.Process(user.service.process.pid).children(recursive=True)
+    servers = [one for one in everyone if "forkserver" in " ".join(one.cmdline())]
+    jobs = [child for server in servers for child in server.children()]
+    assert jobs
+    for child in jobs:
+        child.kill()
+    expect(page.get_by_text("Attempt 2:")).to_be_visible()
+    user.shoot("attempt")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Nothing was kept of it.")).to_be_visible()
+
+
+def test_wrong_files_and_settings_are_refused_with_a_way_out(user: User, tmp_path: Path) -> None:
+    page = user.page
+    page.get_by_role("link", name="New repair").last.click()
+    wrong = tmp_path / "model.pt"
+    wrong.write_bytes(b"<html>Sign in</html>")
+    page.get_by_label("Suspect model", exact=True).set_input_files(wrong)
+    expect(page.locator(".field .wrong")).to_contain_text("web page")
+    user.shoot("wrong-file")
+    page.get_by_label("Suspect model", exact=True).set_input_files(user.example.model)
+    page.get_by_label("Clean images", exact=True).set_input_files(user.example.clean)
+    page.get_by_label("Architecture").fill("resnet_of_nobody")
+    expect(page.get_by_role("alert").filter(has_text="resnet_of_nobody")).to_be_visible()
+    expect(page.get_by_role("button", name="Start the repair")).to_be_disabled()
+    page.get_by_label("Architecture").fill("")
+    page.get_by_label("Normalisation, as in its training").select_option("none: 0 to 1")
+    expect(page.get_by_text("check the normalisation")).to_be_visible()
+
+
+def test_a_wrong_key_is_refused_and_a_lost_one_asked_for_again(new_user: Callable[..., User]) -> None:
+    user = new_user()
+    page = user.page
+    page.goto(user.service.url)
+    assert_accessible(page)
+    page.get_by_label("Access key").fill("mcr_nobody000000_" + "x" * 43)
+    page.get_by_role("button", name="Sign in").click()
+    expect(page.get_by_role("alert")).to_contain_text("key")
+    user.sign_in()
+    page.evaluate("sessionStorage.setItem('modeconn.key', 'mcr_nobody000000_x')")
+    page.reload()
+    expect(page.get_by_role("button", name="Sign in")).to_be_visible()
+    page.goto(f"{user.service.url}/#key={user.service.key}")
+    user.heading("Repairs")
+    assert user.service.key not in page.url
+
+
+def test_the_list_is_searched_and_two_are_compared(user: User) -> None:
+    page = user.page
+    for name in ("one of two", "two of two"):
+        user.start(name=name)
+        expect(page.get_by_text("criteria met")).to_be_visible()
+    page.get_by_role("link", name="Repairs").click()
+    page.get_by_label("Search").fill("of two")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(2)
+    assert_accessible(page)
+    user.shoot("list")
+    for name in ("one of two", "two of two"):
+        page.get_by_label(f"Compare {name}").check()
+    page.get_by_role("link", name="Compare the two").click()
+    user.heading("Two repairs")
+    expect(page.get_by_role("row", name="Chosen t")).to_be_visible()
+    assert_accessible(page)
+    user.shoot("compare")
+
+
+@pytest.mark.parametrize("look", ["dark", "phone"])
+def test_it_is_readable_in_the_dark_and_on_a_phone(look: str, new_user: Callable[..., User]) -> None:
+    options = {"dark": {"color_scheme": "dark"}, "phone": {"viewport": {"width": 360, "height": 740}}}[look]
+    user = new_user(**options)
+    user.sign_in()
+    for name in ("Repairs", "New repair"):
+        user.page.get_by_role("link", name=name).first.click()
+        assert_accessible(user.page)
+        user.shoot(f"{look}-{name.lower().replace(' ', '-')}")
+        assert user.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+
+
+def test_it_can_be_used_by_keyboard_alone(new_user: Callable[..., User]) -> None:
+    user = new_user()
+    page = user.page
+    page.goto(user.service.url)
+    expect(page.get_by_label("Access key")).to_be_visible()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="Skip to the content")).to_be_focused()
+    page.get_by_label("Access key").focus()
+    page.keyboard.type(user.service.key)
+    page.keyboard.press("Enter")
+    user.heading("Repairs")
+    page.get_by_role("link", name="New repair").last.focus()
+    page.keyboard.press("Enter")
+    user.heading("New repair")
