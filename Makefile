@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo tour test test-slow chaos fuzz lint format serve constraints clean
+.PHONY: help install demo tour docs test test-slow chaos fuzz lint format serve constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -42,6 +42,9 @@ test: lint  ## lint, then every test, against the real Postgres and Redis that t
 	@command -v chromium >/dev/null || echo 'There is no chromium (apt-get install chromium): the web page is not tried.'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --ignore tests/chaos
 	$(BIN)/python -m pytest tests/chaos
+
+docs: install  ## build the documentation (build/docs/index.html); a link that leads nowhere is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
 
 test-slow: install  ## the long battery: queries on a million job rows
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -32,13 +32,13 @@ class Monitor:
         self._started = time.perf_counter()
         self.seconds: dict[str, float] = {}
 
-    def enter(self, stage: Stage) -> None:
-        """Leave the stage before, begin ``stage``."""
+    def enter(self, stage: Stage, **numbers: float) -> None:
+        """Leave the stage before, begin ``stage``, with numbers to show."""
         self.close()
         if stage != self._stage:
             self._before += self._shares[self._stage]
         self._stage = stage
-        self.report(0.0)
+        self.report(0.0, point=None, **numbers)
 
     def close(self) -> None:
         """Book the seconds of the current stage."""

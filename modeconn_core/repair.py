@@ -115,7 +115,7 @@ class _Repair:
         self.injected = config.tampering == "error_injection"
         self.warnings: list[str] = []
         self.choose_with, self.report_with = self._divide_triggered(triggered)
-        self.classes = self._check_model()
+        self.classes, self.accuracy = self._check_model()
         self.choose_by: TriggeredSet | None = None  # views that injected errors show on
         self.report_by: TriggeredSet | None = None
 
@@ -143,8 +143,8 @@ class _Repair:
         chooses, reports = (TriggeredSet(images=images[part], targets=targets[part]) for part in parts)
         return chooses, reports
 
-    def _check_model(self) -> int:
-        """The number of classes. Warns of a suspect that hardly knows the clean images."""
+    def _check_model(self) -> tuple[int, float]:
+        """The number of classes, and the suspect's accuracy. Warns where it hardly knows the clean images."""
         classes = class_count(self.suspect, self.images, self.labels)
         accuracy = evaluate(self.suspect, self.images, self.labels).rate
         if accuracy < suspicion_threshold(classes):
@@ -152,7 +152,7 @@ class _Repair:
                 f"The suspect knows only {100 * accuracy:.1f} % of the clean images (chance is {100 / classes:.1f} %): "
                 "check the normalisation, the channel order and the order of the classes."
             )
-        return classes
+        return classes, accuracy
 
     @property
     def fit_set(self) -> tuple[Tensor, Tensor]:
@@ -164,7 +164,7 @@ class _Repair:
 
     def scan(self) -> Scan:
         """Invert a trigger for every class; injected errors have none."""
-        self.monitor.enter("scanning")
+        self.monitor.enter("scanning", suspect_accuracy=self.accuracy)
         if self.injected:
             self.monitor.report(1.0)
             return Scan(patches=(), indices=(), suspicions=(), settings=self.inversion)

@@ -11,7 +11,7 @@ STATIC = Path(__file__).parent / "static"
 HEADERS = {
     # Nothing but what this service serves may run, load or be called; what a job made is shown as data.
     "content-security-policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "cache-control": "no-cache",  # asked again each time, answered by 304: a new version is there at once
 }
 

@@ -62,6 +62,7 @@ def test_a_reload_and_a_second_tab_show_the_same_running_job(user: User) -> None
     user.start(name="reloaded", steps=ENDLESS)
     page = user.page
     expect(page.locator('[aria-current="step"]')).to_have_text("Fit the path")
+    expect(page.get_by_text(re.compile(r"The suspect gets \d+\.\d % of your clean images right."))).to_be_visible()
     page.reload()
     expect(page.locator('[aria-current="step"]')).to_have_text("Fit the path")
     with page.expect_popup() as opened:

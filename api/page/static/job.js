@@ -64,17 +64,22 @@ export async function job(signal, id) {
 function progressView() {
   const bar = h("progress", { max: 1, value: 0, "aria-label": "Progress of the repair" });
   const line = h("p", { class: "small" });
+  const known = h("p", { hidden: true });
   const warnings = h("ul", { class: "warnings" });
   const lostNote = h("p", { class: "note", hidden: true, role: "status" }, "The connection is lost. The repair goes on; this page comes back by itself.");
   const stages = Object.entries(STAGES).map(([name, label]) => h("li", { "data-stage": name }, label));
   const names = Object.keys(STAGES);
   let stage = null;
   return {
-    element: [h("h2", {}, "Progress"), bar, line, lostNote, h("ol", { class: "stages" }, stages), warnings].reduce(
+    element: [h("h2", {}, "Progress"), bar, line, known, lostNote, h("ol", { class: "stages" }, stages), warnings].reduce(
       (box, child) => (box.append(child), box), h("div")),
     lost: (is) => { lostNote.hidden = !is; },
     show({ stage: now, fraction, seconds_left, numbers = {} }) {
       bar.value = fraction;
+      if (numbers.suspect_accuracy != null) {
+        known.textContent = `The suspect gets ${percent(numbers.suspect_accuracy)} of your clean images right.`;
+        known.hidden = false;
+      }
       const loss = numbers.loss ?? numbers.training_loss;
       line.textContent = [percent(fraction, 0), seconds_left != null && `about ${duration(seconds_left)} left`, loss != null && `loss ${loss.toFixed(3)}`]
         .filter(Boolean).join(" · ");
