@@ -1,6 +1,7 @@
 """What people hold: the typed SDK (`Client`) and the `modeconn` command."""
 
 from client.analysis import Analysis
+from client.asynchronous import AsyncClient, AsyncRepair
 from client.errors import (
     DownloadBroken,
     JobCancelled,
@@ -47,6 +48,8 @@ __all__ = [
     "AnalysisSettings",
     "ApiKey",
     "Architecture",
+    "AsyncClient",
+    "AsyncRepair",
     "Client",
     "Criteria",
     "CurvePoint",

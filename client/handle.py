@@ -45,6 +45,10 @@ class Handle(Generic[AJob]):
         for event in self.events():
             if on_event:
                 on_event(event)
+        return self.outcome()
+
+    def outcome(self) -> AJob:
+        """The job as it ended. Raises `JobFailed` with its problem, or `JobCancelled`."""
         job = self.refresh()
         if job.state == "failed":
             raise JobFailed(job.problem or {"title": "The job failed"}, 200)

@@ -26,6 +26,7 @@ ROUTES = {
     ("patch", "/files/resumable/{upload_id}"),
     ("delete", "/files/resumable/{upload_id}"),
     ("get", "/files/{file_id}"),
+    ("get", "/files/{file_id}/samples"),
     ("delete", "/files/{file_id}"),
     ("post", "/repair"),
     ("get", "/repair"),
