@@ -138,5 +138,5 @@ def _service(data: Path, environment: Mapping[str, str]) -> Check:
         return Check(name="service", state="failure", found=f"{url} does not answer", to_do=to_do)
     if answer.is_success:
         return Check(name="service", state="ok", found=f"{url} is ready")
-    detail = answer.json().get("detail", f"status {answer.status_code}")
-    return Check(name="service", state="failure", found=f"{url}: {detail}", to_do="See the logs of the part it names.")
+    said = f"{url}/readyz answers {answer.status_code}: {answer.text[:300]}"
+    return Check(name="service", state="failure", found=said, to_do="See the logs of the part it names.")
