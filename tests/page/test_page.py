@@ -29,6 +29,10 @@ def assert_accessible(page: Page) -> None:
     assert [(one["id"], one["nodes"][0]["html"]) for one in found if one["impact"] in SERIOUS] == []
 
 
+def assert_fits(page: Page) -> None:
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+
+
 def test_from_the_key_to_the_repaired_model_and_to_another_t(user: User, tmp_path: Path) -> None:
     page = user.page
     button = user.fill_in(name="the whole way", steps=10, triggered=True)
@@ -43,6 +47,10 @@ def test_from_the_key_to_the_repaired_model_and_to_another_t(user: User, tmp_pat
     expect(page.get_by_role("img", name=re.compile("^Inverted patch for"))).not_to_have_count(0)
     user.shoot("result")
     assert_accessible(page)
+    page.set_viewport_size({"width": 360, "height": 740})
+    user.shoot("phone-result")
+    assert_fits(page)
+    page.set_viewport_size({"width": 1100, "height": 900})
 
     chosen = download(page, "Download the repaired model", tmp_path / "chosen.safetensors")
     page.get_by_label("t: 0 is the suspect").fill("0.1")
@@ -159,7 +167,7 @@ def test_it_is_readable_in_the_dark_and_on_a_phone(look: str, new_user: Callable
         user.page.get_by_role("link", name=name).first.click()
         assert_accessible(user.page)
         user.shoot(f"{look}-{name.lower().replace(' ', '-')}")
-        assert user.page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "it scrolls sideways"
+        assert_fits(user.page)
 
 
 def test_it_can_be_used_by_keyboard_alone(new_user: Callable[..., User]) -> None:
