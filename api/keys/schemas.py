@@ -3,12 +3,16 @@
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, BaseModel, Field, FutureDatetime, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field, FutureDatetime, StringConstraints
 
 from api.jobs.schemas import Strict
 
 Scope = Literal["read", "write", "keys"]
 Moment = Annotated[AwareDatetime, FutureDatetime]
+
+
+def _each_once(scopes: list[Scope]) -> list[Scope]:
+    return sorted(set(scopes))
 
 
 class KeyRequest(Strict):
@@ -17,7 +21,7 @@ class KeyRequest(Strict):
     label: Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f]*$")] = Field(
         description="What the key is for."
     )
-    scopes: set[Scope] | None = Field(
+    scopes: Annotated[list[Scope], AfterValidator(_each_once)] | None = Field(
         default=None,
         min_length=1,
         description="`read` looks; `write` uploads, deletes files, posts and stops jobs; `keys` manages keys. Only "

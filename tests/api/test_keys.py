@@ -30,6 +30,7 @@ def in_hours(hours: float) -> str:
 def test_a_key_has_the_scopes_that_were_asked_for(tenant: Tenant) -> None:
     made = make(tenant, scopes=["read"])
     assert made["scopes"] == ["read"]
+    assert make(tenant, scopes=["read", "keys", "read"])["scopes"] == ["read", "keys"]
     assert under(tenant, made["key"], "GET", "/repair").status_code == 200
     problem(under(tenant, made["key"], "POST", "/keys", {"label": "y"}), 403, "key-scope-missing")
     assert make(tenant)["scopes"] == ["read", "write", "keys"]
