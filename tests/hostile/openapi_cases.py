@@ -12,10 +12,10 @@ import schemathesis
 from hypothesis import strategies as st
 from schemathesis.core.failures import Failure, FailureGroup
 
+from ..api.tus import TUS
 from .openapi_world import World
 
 ARCHITECTURES = ("preact_resnet18", {"name": "preact_resnet18", "options": {"width": 4}}, None)
-TUS = {"Tus-Resumable": "1.0.0"}
 KINDS = ("model", "clean", "triggered")
 PARTS_OF = {
     "POST /repair": {"suspect": "suspect", "clean": "clean", "triggered": "triggered", "second_model": "robust"},
@@ -65,6 +65,8 @@ class Trial:
         self.operations[label] += 1
         if answer.status_code == 202:
             self.world.work()
+        if label == "POST /files/resumable" and answer.status_code == 201:
+            self.world.begin(answer.json()["id"])
         if label.startswith("DELETE /files/") and answer.status_code == 204:
             self.world.stock_up()
         return answer

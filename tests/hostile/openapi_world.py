@@ -21,8 +21,10 @@ from store.storage import LocalStorage
 from store.tables import Job, Selection
 
 from ..api.conftest import CLASSES, Tenant, analysis_point, model_bytes, png, point, serving, zip_of
+from ..api.tus import TUS
 
 PLENTY = 1_000_000
+MOST_BEGUN = 20
 BYTES = "application/octet-stream"
 REPORTS = (
     ("report.html", b"<!doctype html><title>Report</title>", "text/html"),
@@ -46,6 +48,7 @@ class World:
     uploads: dict[str, tuple[str, bytes]]
     files: dict[str, str] = field(default_factory=dict)
     held: list[Job] = field(default_factory=list)
+    begun: list[str] = field(default_factory=list)
     turns: Iterator[int] = field(default_factory=itertools.count)
 
     @property
@@ -58,6 +61,14 @@ class World:
         for part, (kind, content) in self.uploads.items():
             answer = self.tenant.http.post("/files", params={"kind": kind}, content=content).raise_for_status()
             self.files[part] = answer.json()["id"]
+
+    def begin(self, upload_id: str) -> None:
+        """A resumable upload has been begun: give the older ones up before the tenant may open no more."""
+        self.begun.append(upload_id)
+        if len(self.begun) > MOST_BEGUN:
+            for begun in self.begun[:-1]:
+                self.tenant.http.delete(f"/files/resumable/{begun}", headers=TUS)
+            del self.begun[:-1]
 
     def work(self) -> None:
         """What a worker does, in no time: of five jobs three succeed, one fails and one goes on running."""
