@@ -15,6 +15,8 @@ class RawUpload:
     def __init__(self, server: Server, tenant: Tenant, kind: str, framing: str) -> None:
         url = httpx.URL(server.url)
         self.socket = socket.create_connection((url.host, url.port or 80), timeout=30)
+        # as /proc/net/tcp writes them; a connection that was cut can no longer be asked for its other end
+        self._ports = tuple(f":{name[1]:04X}" for name in (self.socket.getsockname(), self.socket.getpeername()))
         headers = ("Host: test", f"Authorization: Bearer {tenant.key}", framing)
         head = "\r\n".join((self.request_line(kind), *headers))
         self.socket.sendall(f"{head}\r\n\r\n".encode())
@@ -24,8 +26,8 @@ class RawUpload:
         return f"POST /files?kind={kind} HTTP/1.1"
 
     def unread(self) -> int:
-        """Bytes that have reached the server's end of the connection, and that it has not read."""
-        ours, theirs = (f":{name[1]:04X}" for name in (self.socket.getsockname(), self.socket.getpeername()))
+        """Bytes that have reached the server's end of the connection, and that it has not read; none once it is cut."""
+        ours, theirs = self._ports
         for line in Path("/proc/net/tcp").read_text().splitlines():
             _, local, remote, _, queues, *_ = line.split()
             if local.endswith(theirs) and remote.endswith(ours):
