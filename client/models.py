@@ -143,6 +143,7 @@ class Figures(Answer):
     attack_success_rate: float | None = None
     attack_success_rate_interval: tuple[float, float] | None = None
     proxy_success_rate: float | None = None
+    clean_confidence: float | None = None
 
 
 class Artifact(Answer):
@@ -286,6 +287,7 @@ class CurvePoint(Answer):
     attack_success_rate: float | None = None
     proxy_success_rate: float | None = None
     clean_loss: float | None = None
+    clean_confidence: float | None = None
 
 
 class AnalysisPoint(Answer):

@@ -14,6 +14,7 @@ from modeconn_core.checkpoints import Checkpoints
 from modeconn_core.configuration import Figures, Progress, RepairConfig, RepairResult, Tampering, TriggerFinding
 from modeconn_core.curve import ModePath
 from modeconn_core.errors import RepairStopped
+from modeconn_core.fooled import FooledImages
 from modeconn_core.hessian import EigenSettings
 from modeconn_core.materialise import materialise
 from modeconn_core.plane import LossPlane
@@ -31,6 +32,7 @@ __all__ = [
     "CurvePoint",
     "EigenSettings",
     "Figures",
+    "FooledImages",
     "ImageBox",
     "LossPlane",
     "ModePath",

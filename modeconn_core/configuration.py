@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from modeconn_core.analysis_result import AnalysisPoint
 from modeconn_core.curve import CurveKind, ModePath
 from modeconn_core.device import DeviceChoice
+from modeconn_core.fooled import FooledImages
 from modeconn_core.inversion import InversionSettings
-from modeconn_core.metrics import Interval
+from modeconn_core.metrics import Confusions, Interval
 from modeconn_core.plane import LossPlane
 from modeconn_core.selection import Criteria
 from modeconn_core.sweep import CurvePoint
@@ -110,13 +111,17 @@ OnProgress = Callable[[Progress], None]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Figures:
-    """A model in numbers, on images that neither the fit nor the choice saw; rates and 95 % intervals in 0..1."""
+    """A model in numbers, on images that neither the fit nor the choice saw; rates and 95 % intervals in 0..1.
+
+    clean_confidence: the largest softmax probability on clean images, on average.
+    """
 
     clean_accuracy: float
     clean_accuracy_interval: Interval
     attack_success_rate: float | None
     attack_success_rate_interval: Interval | None
     proxy_success_rate: float | None
+    clean_confidence: float
 
     @classmethod
     def of(cls, point: CurvePoint) -> Figures:
@@ -126,6 +131,7 @@ class Figures:
             attack_success_rate=point.attack_success_rate,
             attack_success_rate_interval=point.attack_success_rate_interval,
             proxy_success_rate=point.proxy_success_rate,
+            clean_confidence=point.clean_confidence,
         )
 
     @property
@@ -141,6 +147,7 @@ class TriggerFinding:
     flagged: anomalous on the suspect, and collapsed on the repaired model: for a patch no other nearly as small is to
     be found there (``size_after`` pixels against ``size``), a wave or warp hardly works. pattern (C, H, W) in
     normalised units and mask (1, H, W) in [0, 1] are on the CPU; of a wave or warp they are an image that has it.
+    fooled: of the reported images, for suspected classes and the most anomalous; None where it fools none of them.
     """
 
     kind: TriggerKind
@@ -153,6 +160,7 @@ class TriggerFinding:
     flagged: bool
     pattern: Tensor
     mask: Tensor
+    fooled: FooledImages | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,7 +169,8 @@ class RepairResult:
 
     ``model`` is a plain module of the suspect's class, in eval mode, on the suspect's device. alignment: what was done
     to the channels of a given second model, in words; unaligned_curve: the path fitted without that, to compare with.
-    Both are None where no second model was given, and the curve where nothing was moved.
+    Both are None where no second model was given, and the curve where nothing was moved. per_class: accuracy before
+    and after, of ``class_images`` reported images; confusions: the same of what was taken for what.
     """
 
     model: nn.Module
@@ -172,6 +181,8 @@ class RepairResult:
     before: Figures
     after: Figures
     per_class: tuple[list[float | None], list[float | None]]
+    class_images: list[int]
+    confusions: tuple[Confusions, Confusions]
     report_images: int
     targets: list[TriggerFinding]
     warnings: list[str]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from modeconn_core.device import autocast
 
 Interval = tuple[float, float]
+Confusions = dict[tuple[int, int], int]
+"""(true class, what the model took it for): how many images."""
 Z_95 = 1.959963984540054
 
 
@@ -33,11 +35,13 @@ def wilson_interval(successes: int, trials: int) -> Interval:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Evaluation:
-    """How a model does on labelled images: ``correct`` (N,) bool, mean cross-entropy, and what it predicted (N,)."""
+    """How a model does on labelled images: ``correct`` (N,) bool, mean cross-entropy in nats, what it predicted (N,),
+    and how sure it was of that: the largest softmax probability, on average."""
 
     correct: Tensor
     loss: float
     predictions: Tensor
+    confidence: float
 
     @property
     def rate(self) -> float:
@@ -71,6 +75,7 @@ def evaluate(module: nn.Module, images_NCHW: Tensor, labels_N: Tensor, *, exact:
         correct=predictions_N == labels_N,
         loss=F.cross_entropy(outputs_NK, labels_N).item(),
         predictions=predictions_N,
+        confidence=outputs_NK.softmax(dim=1).amax(dim=1).mean().item(),
     )
 
 
@@ -81,3 +86,11 @@ def per_class_accuracy(evaluation: Evaluation, labels_N: Tensor, num_classes: in
         of_class = labels_N == index
         rates.append(evaluation.correct[of_class].float().mean().item() if of_class.any() else None)
     return rates
+
+
+def confusions(evaluation: Evaluation, labels_N: Tensor) -> Confusions:
+    """The mistakes, counted; pairs without any are left out."""
+    wrong = ~evaluation.correct
+    pairs = torch.stack([labels_N[wrong], evaluation.predictions[wrong]], dim=1)
+    found, counts = pairs.unique(dim=0, return_counts=True)
+    return {(true, taken_for): count for (true, taken_for), count in zip(found.tolist(), counts.tolist(), strict=True)}

@@ -22,7 +22,7 @@ from modeconn_core.distillation import TEACHER_SHARE, training_set
 from modeconn_core.endpoints import Endpoint, second_end
 from modeconn_core.fit import FitSettings, PathFit, ShouldStop, TrainingSet, fine_tune
 from modeconn_core.inputs import check_images, class_count
-from modeconn_core.metrics import Evaluation, evaluate, per_class_accuracy
+from modeconn_core.metrics import Evaluation, confusions, evaluate, per_class_accuracy
 from modeconn_core.monitor import Monitor
 from modeconn_core.plane import LossPlane, measure_plane
 from modeconn_core.scan import Scan, findings, scan
@@ -385,6 +385,7 @@ class _Repair:
         after = probe.measure(repaired, choice.t, exact=True)
         targets = findings(
             found,
+            self.suspect,
             repaired,
             self.fit_set,
             probe,
@@ -407,6 +408,8 @@ class _Repair:
                 per_class_accuracy(before.clean, probe.labels, self.classes),
                 per_class_accuracy(after.clean, probe.labels, self.classes),
             ),
+            class_images=torch.bincount(probe.labels, minlength=self.classes).tolist(),
+            confusions=(confusions(before.clean, probe.labels), confusions(after.clean, probe.labels)),
             report_images=len(report),
             targets=targets,
             warnings=self.warnings,

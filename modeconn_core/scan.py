@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from modeconn_core.checkpoints import Checkpoints
 from modeconn_core.configuration import TriggerFinding
+from modeconn_core.fooled import fooled_images
 from modeconn_core.inversion import InversionSettings, PatchInversion, invert_patches, one_target_each
 from modeconn_core.sweep import Probe
 from modeconn_core.triggers import (
@@ -43,6 +44,7 @@ WORKS = 0.7  # share of the wanted success from which an inversion has found any
 WAVE_CONFIDENCE = 0.85  # in the target of a backdoor's wave, 0.93 or more; natural textures reach 0.75
 WARP_SUCCESS = 0.6  # of a backdoor's warp; clean models reach 0.12
 SUCCESS_SPREAD = 0.1  # least spread of the classes' successes, for the anomaly index of waves and warps
+SHOWN_FOOLED = 12  # classes, the most anomalous, of which images are shown that their triggers fool
 FADED = 0.15  # of the success on the suspect: what a backdoor's wave or warp has at most on the repaired model
 
 
@@ -302,6 +304,7 @@ def _effective(fills: list[Patch], suspect: nn.Module, selection: tuple[Tensor, 
 
 def findings(
     found: Scan,
+    suspect: nn.Module,
     repaired: nn.Module,
     fit: tuple[Tensor, Tensor],
     probe: Probe,
@@ -337,6 +340,7 @@ def findings(
         all_to_all = by_target[None]
         rows.append((all_to_all.trigger, all_to_all.index, all_to_all))
     example_CHW = fit[0][0]
+    odd_enough = min(sorted((index for _, index, _ in rows), reverse=True)[:SHOWN_FOOLED], default=0.0)
     result = []
     for trigger, index, suspicion in rows:
         after = probe.proxy_success(repaired, trigger)
@@ -361,6 +365,9 @@ def findings(
                 flagged=suspicion is not None and index >= ANOMALY_THRESHOLD and gone,
                 pattern=pattern.cpu(),
                 mask=mask.cpu(),
+                fooled=fooled_images(suspect, repaired, trigger, probe.images, probe.labels)
+                if suspicion is not None or index >= odd_enough
+                else None,
             )
         )
     return result

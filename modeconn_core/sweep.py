@@ -29,6 +29,7 @@ class CurvePoint:
     attack_success_rate: on the user's triggered images, None without any.
     proxy_success_rate: the most successful of the inverted triggers that the fit has not seen, None where the scan
     found no candidate; for injected errors the share of disputed views that are still answered as the suspect does.
+    clean_confidence: the largest softmax probability on clean images, on average.
     path: "unaligned" is the path to a given second model whose channels were left as they are.
     """
 
@@ -39,6 +40,7 @@ class CurvePoint:
     attack_success_rate_interval: Interval | None
     proxy_success_rate: float | None
     clean_loss: float
+    clean_confidence: float
     refined: bool
     path: PathName = "main"
 
@@ -66,7 +68,7 @@ class Measurement:
 
     def to_state(self) -> State:
         """What a checkpoint keeps of it."""
-        clean = {"correct": self.clean.correct, "loss": self.clean.loss, "predictions": self.clean.predictions}
+        clean = {name: getattr(self.clean, name) for name in ("correct", "loss", "predictions", "confidence")}
         return {"point": asdict(self.point), "clean": clean, "proxies": self.proxies}
 
     @classmethod
@@ -74,7 +76,10 @@ class Measurement:
         """The way back."""
         clean = state["clean"]
         evaluation = Evaluation(
-            correct=clean["correct"].to(device), loss=clean["loss"], predictions=clean["predictions"].to(device)
+            correct=clean["correct"].to(device),
+            loss=clean["loss"],
+            predictions=clean["predictions"].to(device),
+            confidence=clean["confidence"],
         )
         return cls(point=CurvePoint(**state["point"]), clean=evaluation, proxies=tuple(state["proxies"]))
 
@@ -118,6 +123,7 @@ class Probe:
             attack_success_rate_interval=attack.interval if attack else None,
             proxy_success_rate=max(proxies, default=None),
             clean_loss=clean.loss,
+            clean_confidence=clean.confidence,
             refined=refined,
         )
         return Measurement(point=point, clean=clean, proxies=proxies)

@@ -290,7 +290,8 @@ class ComputeSpan(Base):
 class CurvePoint(Base):
     """One measured point of a repair's path; intervals are 95 %.
 
-    path `unaligned`: to a second model whose channels were left as they are, to compare with `main`.
+    path `unaligned`: to a second model whose channels were left as they are, to compare with `main`. clean_confidence
+    is NULL in rows of before version 0006.
     """
 
     __tablename__ = "curve_points"
@@ -308,6 +309,7 @@ class CurvePoint(Base):
     asr_high: Mapped[float | None]
     proxy_success_rate: Mapped[float | None]
     clean_loss: Mapped[float]
+    clean_confidence: Mapped[float | None]
     set: Mapped[str]
 
 

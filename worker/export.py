@@ -5,11 +5,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from modeconn_core import AnalysisConfig, Figures, RepairConfig, RepairResult, TriggerFinding
+from modeconn_core import AnalysisConfig, Figures, FooledImages, RepairConfig, RepairResult, TriggerFinding
 from store.storage import LocalStorage, StoredFile
 from worker.inputs import Inputs, Model, as_picture
 from worker.manifest import device_in_words, inputs_by_role, manifest, versions
-from worker.report import ClassAccuracy, InputFile, InvertedTrigger, ReportFacts, pictured, write_report
+from worker.report import (
+    ClassAccuracy,
+    Confusion,
+    FooledImage,
+    InputFile,
+    InvertedTrigger,
+    ReportFacts,
+    targets_json,
+    write_report,
+)
 from worker.report_words import standing_limits
 from worker.spec import PATH_FILE, REPAIRED_FILE, JobSpec
 from worker.weights import read_layout, write_like
@@ -20,7 +29,6 @@ _MEDIA_TYPES = {
     ".png": "image/png",
     ".safetensors": "application/octet-stream",
 }
-_PICTURE_CHANNELS = (1, 3)
 _ASSUMPTIONS = (
     "The clean images are untampered, correctly labelled and like those that the model will meet.",
     "The pre-processing, the class order and the architecture are as stated in the request.",
@@ -116,8 +124,9 @@ def _report_facts(
         max_accuracy_drop=criteria["max_accuracy_drop"],
         max_attack_success_rate=criteria["max_attack_success_rate"],
         criteria_met=result.criteria_met,
-        triggers=[trigger for trigger in triggers if len(trigger.pattern) in _PICTURE_CHANNELS],
+        triggers=triggers,
         per_class=_per_class(result, spec.request["classes"]),
+        confusions=_confusions(result, spec.request["classes"]),
         warnings=warnings,
         seconds=result.seconds,
         versions=versions(),
@@ -133,10 +142,22 @@ def _report_facts(
 
 def _per_class(result: RepairResult, classes: Sequence[str]) -> list[ClassAccuracy]:
     return [
-        ClassAccuracy(index=index, name=classes[index], before=before, after=after)
+        ClassAccuracy(index=index, name=classes[index], before=before, after=after, images=result.class_images[index])
         for index, (before, after) in enumerate(zip(*result.per_class, strict=True))
         if before is not None and after is not None
     ]
+
+
+def _confusions(result: RepairResult, classes: Sequence[str]) -> list[Confusion]:
+    """Those that became more or fewer, the largest change first."""
+    before, after = result.confusions
+    rows = [
+        Confusion(
+            label=classes[pair[0]], taken_for=classes[pair[1]], before=before.get(pair, 0), after=after.get(pair, 0)
+        )
+        for pair in sorted(before.keys() | after.keys())
+    ]
+    return sorted((row for row in rows if row.change), key=lambda row: -abs(row.change))
 
 
 def _inverted(finding: TriggerFinding, inputs: Inputs, classes: Sequence[str]) -> InvertedTrigger:
@@ -150,31 +171,34 @@ def _inverted(finding: TriggerFinding, inputs: Inputs, classes: Sequence[str]) -
         flagged=finding.flagged,
         pattern=as_picture(finding.pattern, inputs.preprocessing).numpy(),
         mask=finding.mask.detach().float().cpu().numpy(),
+        fooled=_fooled(finding.fooled, inputs, classes) if finding.fooled else (),
     )
+
+
+def _fooled(found: FooledImages, inputs: Inputs, classes: Sequence[str]) -> list[FooledImage]:
+    return [
+        FooledImage(
+            image=as_picture(image, inputs.preprocessing).numpy(),
+            stamped=as_picture(stamped, inputs.preprocessing).numpy(),
+            label=classes[label],
+            taken_for=classes[taken_for],
+            repaired_says=classes[says],
+        )
+        for image, stamped, label, taken_for, says in zip(
+            found.images, found.stamped, found.labels, found.taken_for, found.repaired_says, strict=True
+        )
+    ]
 
 
 def _result(result: RepairResult, warnings: Sequence[str], triggers: Sequence[InvertedTrigger]) -> dict[str, Any]:
     """The `result` column. Fractions in 0..1."""
-    shown = {trigger.picture for trigger in pictured(triggers)}
     return {
         "t": result.t,
         "reason": result.reason,
         "criteria_met": result.criteria_met,
         "before": as_json(result.before),
         "after": as_json(result.after),
-        "targets": [
-            {
-                "kind": trigger.kind,
-                "target_class": trigger.target_class,
-                "class_name": trigger.class_name,
-                "anomaly_index": trigger.anomaly_index,
-                "success_rate": trigger.success_rate,
-                "success_rate_after": trigger.success_rate_after,
-                "flagged": trigger.flagged,
-                "picture": trigger.picture if trigger.picture in shown else None,
-            }
-            for trigger in triggers
-        ],
+        "targets": targets_json(triggers),
         "alignment": result.alignment,
         "plane": asdict(result.plane) if result.plane else None,
         "warnings": list(warnings),

@@ -17,6 +17,8 @@ from PIL import Image, PngImagePlugin
 
 from worker.plot_style import PALETTE, Interval, dress, inline_svg, legend_above
 
+_GAP = 6  # pixels between two pictures of a sheet
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class AttackNames:
@@ -241,7 +243,39 @@ def trigger_png(pattern: NDArray[np.floating], mask: NDArray[np.floating], *, le
     picture = mask * pattern + (1 - mask) * 0.5
     picture = np.broadcast_to(picture, (3, *mask.shape)).transpose(1, 2, 0)
     scale = max(1, -(-least_side // max(mask.shape)))
-    pixels = np.ascontiguousarray((picture * 255).round().astype(np.uint8).repeat(scale, 0).repeat(scale, 1))
+    return _png(np.ascontiguousarray((picture * 255).round().astype(np.uint8).repeat(scale, 0).repeat(scale, 1)))
+
+
+def fooled_png(pairs: Sequence[tuple[NDArray[np.floating], NDArray[np.floating]]], *, side: int = 96) -> bytes:
+    """PNG of images, each with the same image below as a trigger changed it; between them it is transparent.
+
+    `pairs`: (image, changed), (C, H, W) with C = 1 or 3, RGB, in [0, 1], each drawn about `side` pixels wide.
+    """
+    columns = [[_tile(picture, side) for picture in pair] for pair in pairs]
+    height, width = columns[0][0].shape[:2]
+    sheet = np.zeros((2 * height + _GAP, len(columns) * (width + _GAP) - _GAP, 4), dtype=np.uint8)
+    for across, column in enumerate(columns):
+        for down, tile in enumerate(column):
+            top, left = down * (height + _GAP), across * (width + _GAP)
+            sheet[top : top + height, left : left + width] = tile
+    return _png(sheet)
+
+
+def _tile(picture: NDArray[np.floating], side: int) -> NDArray[np.uint8]:
+    """(H, W, 4): small pictures enlarged to blocks, large ones reduced."""
+    picture = np.nan_to_num(np.asarray(picture, dtype=np.float64)).clip(0, 1)
+    pixels = (np.broadcast_to(picture, (3, *picture.shape[1:])).transpose(1, 2, 0) * 255).round().astype(np.uint8)
+    most = max(pixels.shape[:2])
+    if most > side:
+        scale = side / most
+        size = (max(1, round(pixels.shape[1] * scale)), max(1, round(pixels.shape[0] * scale)))
+        pixels = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    else:
+        pixels = pixels.repeat(side // most, 0).repeat(side // most, 1)
+    return np.dstack([pixels, np.full(pixels.shape[:2], 255, dtype=np.uint8)])
+
+
+def _png(pixels: NDArray[np.uint8]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="PNG", optimize=True, pnginfo=PngImagePlugin.PngInfo())
     return buffer.getvalue()

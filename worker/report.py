@@ -10,24 +10,28 @@ from typing import Any
 import numpy as np
 
 from worker.plane_plot import plane_png
-from worker.plots import draw_curve, trigger_png
-from worker.report_facts import ClassAccuracy, InputFile, InvertedTrigger, ReportFacts
+from worker.plots import draw_curve, fooled_png, trigger_png
+from worker.report_facts import ClassAccuracy, Confusion, FooledImage, InputFile, InvertedTrigger, ReportFacts
 from worker.report_page import render_html
 from worker.report_words import attack_words, cautions, definitions, standing_limits, verdict
 
 __all__ = [
     "ClassAccuracy",
+    "Confusion",
+    "FooledImage",
     "InputFile",
     "InvertedTrigger",
     "ReportFacts",
     "pictured",
     "report_json",
     "standing_limits",
+    "targets_json",
     "write_report",
 ]
 
 MAX_PICTURES = 12
 PLANE_PICTURE = "plane.png"
+_PICTURE_CHANNELS = (1, 3)
 
 
 def write_report(out_dir: Path, facts: ReportFacts) -> list[Path]:
@@ -36,7 +40,11 @@ def write_report(out_dir: Path, facts: ReportFacts) -> list[Path]:
     Raises ValueError when the curve is empty or a trigger is not a picture (see `trigger_png`).
     """
     out_dir.mkdir(parents=True, exist_ok=True)
-    pictures = {finding.picture: trigger_png(finding.pattern, finding.mask) for finding in pictured(facts.triggers)}
+    shown = pictured(facts.triggers)
+    pictures = {finding.picture: trigger_png(finding.pattern, finding.mask) for finding in shown}
+    for finding in shown:
+        if finding.fooled_picture:
+            pictures[finding.fooled_picture] = fooled_png([(one.image, one.stamped) for one in finding.fooled])
     words = attack_words(facts.tampering)
     pictured_plane = b"" if facts.plane is None else plane_png(facts.plane, words.rate, words.estimate)
     written: dict[str, bytes] = {
@@ -56,8 +64,12 @@ def write_report(out_dir: Path, facts: ReportFacts) -> list[Path]:
 
 
 def pictured(triggers: Sequence[InvertedTrigger]) -> list[InvertedTrigger]:
-    """The findings worth a picture: every flagged one, then the most anomalous, up to `MAX_PICTURES`."""
-    ranked = sorted(triggers, key=lambda finding: (not finding.flagged, -_rank(finding.anomaly_index)))
+    """The findings worth a picture: every flagged one, then the most anomalous, up to `MAX_PICTURES`.
+
+    None of them where the images are neither grey nor coloured.
+    """
+    drawable = [finding for finding in triggers if len(finding.pattern) in _PICTURE_CHANNELS]
+    ranked = sorted(drawable, key=lambda finding: (not finding.flagged, -_rank(finding.anomaly_index)))
     return ranked[: max(MAX_PICTURES, sum(finding.flagged for finding in triggers))]
 
 
@@ -67,12 +79,6 @@ def _rank(index: float) -> float:
 
 def report_json(facts: ReportFacts) -> dict[str, Any]:
     """The report as JSON values: all figures of the page, no pictures; numbers that are not finite become null."""
-    shown = {finding.picture for finding in pictured(facts.triggers)}
-    targets = [
-        {name: getattr(finding, name) for name in _TARGET_FIELDS}
-        | {"picture": finding.picture if finding.picture in shown else None}
-        for finding in facts.triggers
-    ]
     body: dict[str, Any] = {
         "schema": 1,
         "job_id": facts.job_id,
@@ -90,8 +96,9 @@ def report_json(facts: ReportFacts) -> dict[str, Any]:
         "after": {name: getattr(facts.after, name) for name in _FIGURES},
         "evaluated_on": facts.evaluated_on,
         "curve": [{name: getattr(point, name) for name in _POINT_FIELDS} for point in facts.curve],
-        "targets": targets,
+        "targets": targets_json(facts.triggers),
         "per_class": [asdict(row) for row in facts.per_class],
+        "confusions": [asdict(row) for row in facts.confusions],
         "files": [asdict(file) for file in facts.files],
         "definitions": definitions(facts.tampering),
         "plane": asdict(facts.plane) if facts.plane else None,
@@ -102,12 +109,31 @@ def report_json(facts: ReportFacts) -> dict[str, Any]:
     return plain
 
 
+def targets_json(triggers: Sequence[InvertedTrigger]) -> list[dict[str, Any]]:
+    """The findings in JSON's terms, as results and reports have them; pictures by the names of their files."""
+    shown = {finding.picture for finding in pictured(triggers)}
+    return [
+        {name: getattr(finding, name) for name in _TARGET_FIELDS}
+        | {"picture": finding.picture if finding.picture in shown else None}
+        | {"fooled": _fooled_json(finding) if finding.picture in shown else None}
+        for finding in triggers
+    ]
+
+
+def _fooled_json(finding: InvertedTrigger) -> dict[str, Any] | None:
+    if not finding.fooled:
+        return None
+    images = [{name: getattr(one, name) for name in _FOOLED_FIELDS} for one in finding.fooled]
+    return {"picture": finding.fooled_picture, "images": images}
+
+
 _FIGURES = (
     "clean_accuracy",
     "clean_accuracy_interval",
     "attack_success_rate",
     "attack_success_rate_interval",
     "proxy_success_rate",
+    "clean_confidence",
 )
 _POINT_FIELDS = ("path", "t", *_FIGURES, "clean_loss", "refined")
 _TARGET_FIELDS = (
@@ -119,6 +145,7 @@ _TARGET_FIELDS = (
     "success_rate_after",
     "flagged",
 )
+_FOOLED_FIELDS = ("label", "taken_for", "repaired_says")
 _COPIED = (
     "tampering",
     "alignment",

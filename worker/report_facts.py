@@ -26,6 +26,8 @@ class FiguresLike(Protocol):
     def attack_success_rate_interval(self) -> Interval | None: ...
     @property
     def proxy_success_rate(self) -> float | None: ...
+    @property
+    def clean_confidence(self) -> float: ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -36,6 +38,17 @@ class InputFile:
     name: str  # as the user called it; hostile text is fine
     sha256: str
     bytes: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FooledImage:
+    """An image that the suspect gets right, and wrong with an inverted trigger; the classes by their names."""
+
+    image: NDArray[np.floating]  # (C, H, W), C = 1 or 3, RGB, in [0, 1]
+    stamped: NDArray[np.floating]  # the same with the trigger
+    label: str
+    taken_for: str  # by the suspect, with the trigger
+    repaired_says: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,10 +64,20 @@ class InvertedTrigger:
     pattern: NDArray[np.floating]  # (C, H, W), C = 1 or 3, RGB, in [0, 1]: NOT normalised
     mask: NDArray[np.floating]  # (1, H, W) in [0, 1]
     success_rate_after: float | None = None  # the same trigger on the repaired model, where it was measured
+    fooled: Sequence[FooledImage] = ()
 
     @property
     def picture(self) -> str:
-        return f"trigger-{'all' if self.target_class is None else self.target_class}.png"
+        return f"trigger-{self._target}.png"
+
+    @property
+    def fooled_picture(self) -> str | None:
+        """Of the images that it fools; None without any."""
+        return f"fooled-{self._target}.png" if self.fooled else None
+
+    @property
+    def _target(self) -> str:
+        return "all" if self.target_class is None else str(self.target_class)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -66,6 +89,20 @@ class ClassAccuracy:
     before: float
     after: float
     images: int | None = None  # how many images of the class were measured
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Confusion:
+    """Images of one class that were taken for another, before and after; classes by their names."""
+
+    label: str
+    taken_for: str
+    before: int
+    after: int
+
+    @property
+    def change(self) -> int:
+        return self.after - self.before
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -86,6 +123,7 @@ class ReportFacts:
     criteria_met: bool
     triggers: Sequence[InvertedTrigger]
     per_class: Sequence[ClassAccuracy]
+    confusions: Sequence[Confusion]
     warnings: Sequence[str]
     seconds: Mapping[str, float]  # stage -> seconds
     versions: Mapping[str, str]  # "modeconn", "torch", "python", ... -> version

@@ -11,10 +11,11 @@ from markupsafe import Markup
 
 from worker.plot_style import Interval
 from worker.plots import curve_svg, data_uri
-from worker.report_facts import ClassAccuracy, ReportFacts
+from worker.report_facts import ClassAccuracy, InvertedTrigger, ReportFacts
 from worker.report_words import attack_words, cautions, definitions, percent, points, verdict, without_alignment
 
 CLASSES_SHOWN = 12
+CONFUSIONS_SHOWN = 10
 _LOOSE_PERCENT = re.compile(r"(?<=\d) %")  # "5 %" must not break before the sign
 
 
@@ -67,6 +68,8 @@ def render_html(facts: ReportFacts, pictures: Mapping[str, bytes], plane: bytes)
             shown=shown,
             pictures={name: data_uri(png) for name, png in pictures.items()},
             class_groups=class_groups(facts.per_class),
+            confusions=facts.confusions[:CONFUSIONS_SHOWN],
+            fooling=[group for group in by_flag(shown) if group],
             settings=list(flatten(facts.settings)),
         )
     )
@@ -113,7 +116,14 @@ def before_after(facts: ReportFacts) -> list[Row]:
                 tone="attack",
             )
         )
+    rows.append(Row(label="Confidence", before=before.clean_confidence, after=after.clean_confidence))
     return rows
+
+
+def by_flag(shown: Sequence[InvertedTrigger]) -> tuple[list[InvertedTrigger], list[InvertedTrigger]]:
+    """The triggers that fool an image: the flagged ones, the others."""
+    fooling = [finding for finding in shown if finding.fooled]
+    return [one for one in fooling if one.flagged], [one for one in fooling if not one.flagged]
 
 
 def class_groups(rows: Sequence[ClassAccuracy]) -> tuple[list[ClassAccuracy], list[ClassAccuracy]]:

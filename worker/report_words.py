@@ -9,6 +9,10 @@ from worker.plots import BACKDOOR_NAMES, AttackNames, CurvePointLike
 from worker.report_facts import ReportFacts
 
 _CLEAN_ACCURACY = "Clean accuracy: the share of untouched images that the model gets right. Higher is better."
+_CONFIDENCE = (
+    "Confidence: the probability that the model gives to its own answer, averaged over the untouched images. Well "
+    "above the clean accuracy, the model is surer than it should be."
+)
 _INTERVAL = "Ranges and bands are 95\u00a0% intervals: how far chance alone, with this many images, may move a figure."
 
 
@@ -93,6 +97,7 @@ def definitions(tampering: Tampering) -> dict[str, str]:
         "clean_accuracy": _CLEAN_ACCURACY,
         "attack_success_rate": words.measured,
         "proxy_success_rate": words.estimated,
+        "clean_confidence": _CONFIDENCE,
         "interval": _INTERVAL,
     }
 

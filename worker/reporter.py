@@ -65,6 +65,7 @@ def _curve_columns(point: CurvePoint) -> dict[str, Any]:
         "asr_high": asr_high,
         "proxy_success_rate": point.proxy_success_rate,
         "clean_loss": _finite(point.clean_loss),
+        "clean_confidence": point.clean_confidence if math.isfinite(point.clean_confidence) else None,
         "set": "refined" if point.refined else "coarse",
     }
 

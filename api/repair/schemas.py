@@ -73,6 +73,9 @@ class Figures(BaseModel):
     attack_success_rate: float | None = None
     attack_success_rate_interval: tuple[float, float] | None = None
     proxy_success_rate: float | None = None
+    clean_confidence: float | None = Field(
+        default=None, description="The largest softmax probability on clean images, on average."
+    )
 
 
 class Plane(BaseModel):
@@ -144,6 +147,7 @@ class CurvePoint(BaseModel):
     attack_success_rate_interval: tuple[float, float] | None
     proxy_success_rate: float | None
     clean_loss: float
+    clean_confidence: float | None = Field(description="The largest softmax probability on clean images, on average.")
     set: Literal["coarse", "refined"]
 
 

@@ -35,5 +35,6 @@ def _point(row: tables.CurvePoint) -> CurvePoint:
         attack_success_rate_interval=asr_interval,
         proxy_success_rate=row.proxy_success_rate,
         clean_loss=row.clean_loss,
+        clean_confidence=row.clean_confidence,
         set=row.set,  # type: ignore[arg-type]  # the table allows the same values
     )

@@ -29,7 +29,7 @@ def curve_point(t: float, **changes: Any) -> dict[str, Any]:
     """A point of a repair's curve as its worker records it."""
     accuracy = ("clean_accuracy", "clean_accuracy_low", "clean_accuracy_high")
     figures = dict.fromkeys((*accuracy, "attack_success_rate", "asr_low", "asr_high"), 0.5)
-    rest = {"proxy_success_rate": None, "clean_loss": 1.0, "set": "coarse"}
+    rest = {"proxy_success_rate": None, "clean_loss": 1.0, "clean_confidence": 0.9, "set": "coarse"}
     return {"path": "main", "t": t, **figures, **rest, **changes}
 
 

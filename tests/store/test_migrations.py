@@ -61,7 +61,16 @@ def without_partial_uploads(rows: dict[str, list[dict[str, Any]]]) -> dict[str, 
     return rows | {"partial_uploads": [], "tenants": stored}
 
 
-LOST_ON_THE_WAY_DOWN = {"0002": without_analyses, "0004": without_limits, "0005": without_partial_uploads}
+def without_confidence(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    return rows | {"curve_points": [row | {"clean_confidence": None} for row in rows["curve_points"]]}
+
+
+LOST_ON_THE_WAY_DOWN = {
+    "0002": without_analyses,
+    "0004": without_limits,
+    "0005": without_partial_uploads,
+    "0006": without_confidence,
+}
 
 
 def test_there_is_one_head():

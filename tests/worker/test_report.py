@@ -14,9 +14,11 @@ from PIL import Image
 
 from modeconn_core import LossPlane
 from worker.plot_style import PALETTE
-from worker.plots import draw_curve, trigger_png
+from worker.plots import draw_curve, fooled_png, trigger_png
 from worker.report import (
     ClassAccuracy,
+    Confusion,
+    FooledImage,
     InputFile,
     InvertedTrigger,
     ReportFacts,
@@ -39,6 +41,7 @@ class Point:
     attack_success_rate_interval: tuple[float, float] | None
     proxy_success_rate: float | None
     clean_loss: float = 0.6
+    clean_confidence: float = 0.9
     refined: bool = False
     path: str = "main"
 
@@ -50,9 +53,12 @@ class Figures:
     attack_success_rate: float | None
     attack_success_rate_interval: tuple[float, float] | None
     proxy_success_rate: float | None
+    clean_confidence: float = 0.92
 
 
-def trigger(index: int, *, flagged: bool = False, anomaly: float = 0.5, name: str | None = None) -> InvertedTrigger:
+def trigger(
+    index: int, *, flagged: bool = False, anomaly: float = 0.5, name: str | None = None, fools: int = 0
+) -> InvertedTrigger:
     mask = np.zeros((1, 8, 8))
     mask[0, 6:, 6:] = 1
     return InvertedTrigger(
@@ -65,6 +71,16 @@ def trigger(index: int, *, flagged: bool = False, anomaly: float = 0.5, name: st
         pattern=np.ones((3, 8, 8)) * np.array([1.0, 0.0, 0.0]).reshape(3, 1, 1),
         mask=mask,
         success_rate_after=0.02,
+        fooled=[
+            FooledImage(
+                image=np.full((3, 8, 8), 0.25),
+                stamped=np.full((3, 8, 8), 0.75),
+                label=name or "cat",
+                taken_for=name or f"class-{index}",
+                repaired_says=name or "cat",
+            )
+        ]
+        * fools,
     )
 
 
@@ -98,8 +114,9 @@ def facts(*, measured: bool = True, text: str = "plain", **changes: Any) -> Repo
             max_accuracy_drop=0.025,
             max_attack_success_rate=0.05,
             criteria_met=True,
-            triggers=[trigger(0, flagged=True, anomaly=4.1, name=text), trigger(1)],
+            triggers=[trigger(0, flagged=True, anomaly=4.1, name=text, fools=3), trigger(1, fools=1)],
             per_class=[ClassAccuracy(index=0, name=text, before=0.9, after=0.85, images=50)],
+            confusions=[Confusion(label=text, taken_for=text, before=3, after=12)],
             warnings=[text],
             seconds={"fitting_path": 83.4},
             versions={"torch": "2.13.0"},
@@ -173,6 +190,8 @@ def test_it_writes_the_named_files_in_order(tmp_path: Path):
         "curve.png",
         "trigger-0.png",
         "trigger-1.png",
+        "fooled-0.png",
+        "fooled-1.png",
     ]
     assert all(path.parent == out and path.stat().st_size > 100 for path in paths)
     assert Image.open(out / "curve.png").size[0] >= 1000
@@ -216,7 +235,7 @@ def test_ids_are_unique_and_labels_point_at_them(usual: Path, shown: Page):
 def test_it_is_accessible_in_its_skeleton(shown: Page):
     assert shown.tags.count("h1") == 1
     assert ("html", "lang", "en") in shown.attributes
-    assert len([value for tag, name, value in shown.attributes if tag == "img" and name == "alt" and value]) == 2
+    assert len([value for tag, name, value in shown.attributes if tag == "img" and name == "alt" and value]) == 4
     assert shown.tags.count("th") == shown.of("scope").count("col") + shown.of("scope").count("row")
 
 
@@ -288,6 +307,9 @@ def test_everything_handed_over_is_on_the_page(shown: Page):
         "80.0–86.0\u00a0%",
         "4.10",
         "97\u00a0%",
+        "92.0\u00a0%",
+        "Images that the triggers of classes not flagged fool",
+        "+9",
     ]:
         assert said in shown.text
     for limit in standing_limits(True, "backdoor"):
@@ -303,6 +325,9 @@ def test_the_json_holds_the_same_figures(usual: Path):
     assert [point["t"] for point in written["curve"]] == [0, 0.2, 0.5, 1]
     assert written["targets"][0]["flagged"] is True
     assert written["targets"][0]["picture"] == "trigger-0.png"
+    images = [{"label": "plain", "taken_for": "plain", "repaired_says": "plain"}] * 3
+    assert written["targets"][0]["fooled"] == {"picture": "fooled-0.png", "images": images}
+    assert written["confusions"] == [{"label": "plain", "taken_for": "plain", "before": 3, "after": 12}]
     assert written["settings"]["method"] == {"seed": 7, "mirror": True}
 
 
@@ -324,6 +349,24 @@ def test_pictures_show_flagged_classes_first_and_stay_few(tmp_path: Path):
     assert shown.tags.count("img") == 12
     assert "class-7" in shown.text  # not pictured, but in the table
     assert len(pictured([trigger(index, flagged=True) for index in range(20)])) == 20
+
+
+def test_images_of_other_than_one_or_three_channels_have_no_pictures(tmp_path: Path):
+    deep = replace(trigger(0, flagged=True, fools=1), pattern=np.ones((4, 8, 8)))
+    shown = page(tmp_path, facts(triggers=[deep]))
+    assert "img" not in shown.tags
+    assert "class-0" in shown.text
+    assert json.loads((tmp_path / "report.json").read_bytes())["targets"][0]["picture"] is None
+
+
+@pytest.mark.parametrize(("side", "wide"), [(8, 96), (40, 80), (224, 96)])
+def test_fooled_images_are_drawn_above_each_other_at_a_size_to_be_seen(side: int, wide: int):
+    dark, light = np.full((1, side, side), 0.2), np.full((3, side, side), 0.8)
+    sheet = np.asarray(Image.open(io.BytesIO(fooled_png([(dark, light), (light, dark)]))))
+    assert sheet.shape == (2 * wide + 6, 2 * wide + 6, 4)
+    middles = sheet[[wide // 2, wide // 2, -wide // 2, -wide // 2], [wide // 2, -wide // 2] * 2]
+    assert middles[:, 0].tolist() == [51, 204, 204, 51]
+    assert (sheet[wide : wide + 6, :, 3] == 0).all()
 
 
 def test_many_classes_show_the_greatest_losses_first(tmp_path: Path):

@@ -14,6 +14,7 @@ export async function job(signal, id) {
   const head = h("div", { class: "title" });
   const live = h("section", { class: "card", "aria-label": "Progress" });
   const outcome = h("div");
+  const details = h("div");
   const draw = (marks) => figure.draw([...points.values()], marks);
   const progress = progressView();
   live.append(progress.element);
@@ -27,8 +28,11 @@ export async function job(signal, id) {
     heading(row);
     live.hidden = row.state === "succeeded";
     progress.end(row);
-    outcome.replaceChildren(...(row.state === "succeeded" ? result(row, [...points.values()], draw, signal) : [failure(row)]));
-    if (row.state === "succeeded") draw({ chosen: row.result.t, t: row.result.t });
+    if (row.state !== "succeeded") return outcome.replaceChildren(failure(row));
+    const found = result(row, [...points.values()], draw, signal);
+    outcome.replaceChildren(found.verdict);
+    details.replaceChildren(...found.details);
+    draw({ chosen: row.result.t, t: row.result.t });
   }
 
   async function follow() {
@@ -57,7 +61,7 @@ export async function job(signal, id) {
     progress.state(first);
     follow().catch((error) => outcome.replaceChildren(h("p", { class: "wrong", role: "alert" }, explained(error))));
   }
-  return [head, live, outcome, h("section", { class: "card" }, h("h2", {}, "The path"), figure.element), facts(first)];
+  return [head, live, outcome, h("section", { class: "card" }, h("h2", {}, "The path"), figure.element), details, facts(first)];
 }
 
 /** Stages, bar, time left; what was warned of. */

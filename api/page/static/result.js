@@ -11,19 +11,19 @@ const FIGURES = [
 ];
 const POLL_MS = 400;
 
+/** {verdict, details}: what comes before the curve, and after it. */
 export function result(job, points, draw, signal) {
   const found = job.result;
   const verdict = found.criteria_met
     ? `The repaired model meets your criteria: ${sentence(found)}.`
     : `No model on the path meets your criteria; the best is kept: ${sentence(found)}.`;
-  return [
-    h("section", { class: `card verdict ${found.criteria_met ? "met" : "missed"}` },
+  return {
+    verdict: h("section", { class: `card verdict ${found.criteria_met ? "met" : "missed"}` },
       h("h2", {}, verdict), h("p", {}, found.reason), figures(found),
       found.warnings.length ? h("ul", { class: "warnings" }, found.warnings.map((one) => h("li", {}, one.detail ?? one))) : null,
       downloads(job)),
-    slider(job, [...points].sort((a, b) => a.t - b.t), draw),
-    triggers(job, signal),
-  ].filter(Boolean);
+    details: [slider(job, [...points].sort((a, b) => a.t - b.t), draw), triggers(job, signal)].filter(Boolean),
+  };
 }
 
 function sentence({ before, after }) {
@@ -71,6 +71,7 @@ function slider(job, points, draw) {
     draw({ chosen, t });
     told.replaceChildren(...FIGURES.filter(([name]) => point[name] != null).flatMap(([name, label]) => [
       h("dt", {}, label), h("dd", {}, percent(point[name]), h("span", { class: "small" }, ` ${interval(point[`${name}_interval`])}`))]),
+    h("dt", {}, "Confidence on clean images"), h("dd", {}, percent(point.clean_confidence)),
     h("dt", {}, "Loss on clean images"), h("dd", {}, point.clean_loss.toFixed(3)));
     exact.textContent = t === chosen
       ? "This is the chosen model. Its figures here are of the images that chose t; those above are of others."
@@ -106,18 +107,39 @@ function triggers(job, signal) {
   const shown = job.result.targets.filter((target) => pictures.has(target.picture));
   if (!shown.length) return null;
   return h("section", { class: "card" }, h("h2", {}, "Inverted triggers"),
-    h("p", {}, "The smallest change that makes the suspect answer a class, found by the scan. A flagged one stood out, and no longer works on the repaired model."),
-    h("ul", { class: "triggers" }, shown.map((target) => trigger(job, target, signal))));
+    h("p", {}, "The smallest change that makes the suspect answer a class, found by the scan. A flagged one stood out, and no longer works on the repaired model. Beside it: images that the repair did not see, without the trigger and with it."),
+    listed(job, shown.filter(({ flagged }) => flagged), signal),
+    h("details", {}, h("summary", {}, "Triggers of classes that were not flagged"), listed(job, shown.filter(({ flagged }) => !flagged), signal)));
+}
+
+function listed(job, targets, signal) {
+  return targets.length ? h("ul", { class: "triggers" }, targets.map((target) => trigger(job, target, signal))) : h("p", { class: "small" }, "None.");
 }
 
 function trigger(job, target, signal) {
   const what = target.class_name ?? "every class";
-  const image = h("img", { alt: `Inverted ${target.kind} for ${what}`, width: 128, height: 128 });
-  bytes(`/repair/${job.id}/artifacts/${target.picture}`).then((blob) => {
+  const image = picture(job, target.picture, `Inverted ${target.kind} for ${what}`, signal);
+  return h("li", { class: target.flagged ? "flagged" : null }, image, h("div", {},
+    h("h3", {}, what, target.flagged && h("span", { class: "pill bad" }, "flagged")),
+    h("p", { class: "small" }, `${target.kind}, anomaly index ${target.anomaly_index?.toFixed(1)}, works on ${percent(target.success_rate, 0)} of images`,
+      target.success_rate_after == null ? "" : `, on the repaired model on ${percent(target.success_rate_after, 0)}`),
+    target.fooled && fooled(job, what, target.fooled, signal)));
+}
+
+/** Images that the trigger fools the suspect on: as they are, with the trigger, and what both models say. */
+function fooled(job, what, { picture: name, images }, signal) {
+  return h("figure", { class: "fooled" },
+    picture(job, name, `Images that the suspect takes for ${what} with the trigger: above without it, below with it`, signal),
+    h("ul", {}, images.map(({ label, taken_for, repaired_says }) => h("li", {}, label,
+      h("span", { class: "block bad" }, `suspect: ${taken_for}`),
+      h("span", { class: `block ${repaired_says === label ? "good" : "bad"}` }, `repaired: ${repaired_says}`)))));
+}
+
+function picture(job, name, alt, signal) {
+  const image = h("img", { alt });
+  bytes(`/repair/${job.id}/artifacts/${name}`).then((blob) => {
     image.src = URL.createObjectURL(blob);
     signal.addEventListener("abort", () => URL.revokeObjectURL(image.src));
   }).catch(() => { image.alt = "The picture is gone."; });
-  return h("li", { class: target.flagged ? "flagged" : null }, image, h("h3", {}, what, target.flagged && h("span", { class: "pill bad" }, "flagged")),
-    h("p", { class: "small" }, `${target.kind}, anomaly index ${target.anomaly_index?.toFixed(1)}, works on ${percent(target.success_rate, 0)} of images`,
-      target.success_rate_after == null ? "" : `, on the repaired model on ${percent(target.success_rate_after, 0)}`));
+  return image;
 }

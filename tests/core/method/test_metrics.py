@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from torch import nn
 
-from modeconn_core.metrics import evaluate, per_class_accuracy, wilson_interval
+from modeconn_core.metrics import confusions, evaluate, per_class_accuracy, wilson_interval
 
 
 @given(trials=st.integers(1, 3000), data=st.data())
@@ -35,4 +35,6 @@ def test_accuracy_loss_and_classes() -> None:
     assert found.loss == pytest.approx((3 * right + wrong) / 4, rel=1e-5)
     assert found.interval == wilson_interval(3, 4)
     assert found.predictions.tolist() == [0, 1, 0, 1]
+    assert found.confidence == pytest.approx(math.exp(-right), rel=1e-5)
+    assert confusions(found, labels) == {(1, 0): 1}
     assert per_class_accuracy(found, labels, 3) == [1.0, pytest.approx(2 / 3), None]

@@ -51,6 +51,28 @@ def test_the_true_target_is_flagged_and_its_trigger_shown(repaired) -> None:
     assert corner > 0.5 * flagged[0].mask.sum()
 
 
+def test_images_are_shown_that_the_trigger_fools_and_what_the_repaired_model_says(suspect, repaired) -> None:
+    (flagged,) = (finding for finding in repaired.targets if finding.flagged)
+    fooled = flagged.fooled
+    assert fooled is not None
+    assert set(fooled.taken_for) == {0}
+    assert set(fooled.labels) == {1, 2, 3, 4}
+    assert evaluate(suspect, fooled.images, torch.tensor(fooled.labels)).rate == 1
+    assert evaluate(suspect, fooled.stamped, torch.tensor(fooled.taken_for)).rate == 1
+    assert evaluate(repaired.model, fooled.stamped, torch.tensor(fooled.repaired_says)).rate == 1
+
+
+def test_classes_confusions_and_confidence_are_of_the_reported_images(repaired) -> None:
+    assert sum(repaired.class_images) == repaired.report_images
+    for figures, accuracies, mistakes in zip(
+        (repaired.before, repaired.after), repaired.per_class, repaired.confusions, strict=True
+    ):
+        wrong = sum(count * (1 - rate) for count, rate in zip(repaired.class_images, accuracies, strict=True))
+        assert sum(mistakes.values()) == pytest.approx(wrong) == (1 - figures.clean_accuracy) * repaired.report_images
+        assert 1 / 5 < figures.clean_confidence <= 1
+    assert all(1 / 5 < point.clean_confidence <= 1 for point in repaired.curve)
+
+
 def test_the_answer_says_what_was_chosen_and_why(repaired) -> None:
     drop = repaired.before.clean_accuracy - repaired.after.clean_accuracy
     kept_to = drop <= CONFIG.max_accuracy_drop

@@ -104,7 +104,7 @@ def test_injected_errors_are_spoken_of_as_disputed_views_and_not_as_triggers() -
 
 
 def measurement(t: float, right: torch.Tensor, attack: float | None, proxy: float | None) -> Measurement:
-    clean = Evaluation(correct=right, loss=0.0, predictions=torch.zeros(len(right), dtype=torch.int64))
+    clean = Evaluation(correct=right, loss=0.0, predictions=torch.zeros(len(right), dtype=torch.int64), confidence=0.5)
     point = CurvePoint(
         t=t,
         clean_accuracy=clean.rate,
@@ -113,6 +113,7 @@ def measurement(t: float, right: torch.Tensor, attack: float | None, proxy: floa
         attack_success_rate_interval=None if attack is None else wilson_interval(0, 5),
         proxy_success_rate=proxy,
         clean_loss=0.0,
+        clean_confidence=0.5,
         refined=False,
     )
     return Measurement(point=point, clean=clean, proxies=() if proxy is None else (proxy, 0.5))
