@@ -16,6 +16,9 @@ from fastapi import FastAPI
 from api import mapper, openapi
 from api.analysis.endpoints import router as analysis
 from api.analysis.kind import ANALYSIS
+from api.attestation.endpoints import attestation_routes
+from api.attestation.endpoints import router as attestations
+from api.attestation.signing import Signing
 from api.dependencies import Parts
 from api.downloads.endpoints import models, result_routes
 from api.events.endpoints import event_routes
@@ -48,6 +51,7 @@ _DESCRIPTION = """Repairs tampered image classifiers by mode connectivity. Uploa
 (`POST /files`), post a job (`POST /repair`), follow it (`/repair/{id}/events`), download the repaired model and the
 evidence. `POST /analysis` measures the path between a regular and an adversarially trained model. All
 shares and rates are fractions in 0..1. Errors are RFC 9457 problems; their `type` can be opened."""
+KIND_ROUTES = (job_routes, event_routes, result_routes, attestation_routes)
 _TAGS = [
     {"name": "files", "description": "Models and image sets, uploaded once, used by many jobs."},
     {"name": "repair", "description": "Repairs: post, follow, cancel, retry."},
@@ -83,8 +87,8 @@ def create_app() -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    every_kind = [routes(kind) for kind in (REPAIR, ANALYSIS) for routes in (job_routes, event_routes, result_routes)]
-    others = (selections, models, keys, quota, explain, health, page)
+    every_kind = [routes(kind) for kind in (REPAIR, ANALYSIS) for routes in KIND_ROUTES]
+    others = (attestations, selections, models, keys, quota, explain, health, page)
     for router in (files, resumable, repair, analysis, *every_kind, *others):
         app.include_router(router)
     app.mount("/page", static)
@@ -119,6 +123,7 @@ async def _parts(metrics: Metrics) -> AsyncIterator[Parts]:
             intake_slots=anyio.CapacityLimiter(cores),
             writers=anyio.CapacityLimiter(cores),
             sandbox=sandbox,
+            signing=Signing.read(settings.signing_key) if settings.signing_key else None,
             stopping=asyncio.Event(),
         )
     finally:

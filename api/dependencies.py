@@ -10,6 +10,7 @@ from anyio import CapacityLimiter
 from fastapi import Depends, Header, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer, SecurityScopes
 
+from api.attestation.signing import Signing
 from api.errors import ApiError
 from api.inspector import Inspector
 from api.jobs.room import QueueRoom
@@ -38,6 +39,7 @@ class Parts:
     intake_slots: CapacityLimiter  # conversions at the same time
     writers: CapacityLimiter  # threads that write uploads to the disk; a slow disk holds up uploads and nothing else
     sandbox: Sandbox  # what shuts the readers of uploads in on this machine
+    signing: Signing | None  # None: no key is configured
     stopping: Event  # set when the server is told to stop: open streams end
 
 

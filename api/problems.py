@@ -419,6 +419,12 @@ _ENDINGS = {
 }
 
 _SERVICE = {
+    "signing-key-missing": _kind(
+        404,
+        "This service signs nothing",
+        "No signing key is configured, so there are no attestations.",
+        "Check the files against the manifest, or ask whoever runs the service to set `MODECONN_SIGNING_KEY`.",
+    ),
     "queue-full": _kind(
         503,
         "The service's queue is full",

@@ -2,7 +2,7 @@
 
 import typer
 
-from client.command import analyse, backup, doctor, files, jobs, keys, repair, serve, verify
+from client.command import analyse, backup, doctor, files, jobs, keys, repair, replay, serve, verify
 
 app = typer.Typer(
     name="modeconn",
@@ -22,6 +22,8 @@ app.command()(jobs.download)
 app.command()(jobs.cancel)
 app.command()(jobs.retry)
 app.command()(verify.verify)
+app.command()(replay.replay)
+app.command()(jobs.signing_key)
 app.command()(doctor.doctor)
 app.command()(backup.backup)
 app.command()(backup.restore)

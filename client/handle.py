@@ -60,6 +60,10 @@ class Handle(Generic[AJob]):
         """A file that the job made (`report.html`, `manifest.json`, ...), checked against the result's SHA-256."""
         return self._download(f"{self._path}/artifacts/{name}", name, target)
 
+    def download_attestation(self, target: Path) -> Path:
+        """The signed statement of the hashes of all inputs and results; `modeconn verify` checks it."""
+        return download(self.transport, f"{self._path}/attestation", target)
+
     def _download(self, path: str, name: str, target: Path, on_bytes: Callable[[int], None] | None = None) -> Path:
         result = self.job.result or self.refresh().result
         artifact = result.artifact(name) if result else None

@@ -8,6 +8,7 @@ from pathlib import Path
 from client.errors import ModeConnError
 
 KEY_FILE = "local.key"
+SIGNING_KEY_FILE = "signing.key"
 SERVER_FILE = "server.json"
 
 

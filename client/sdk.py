@@ -218,6 +218,10 @@ class Client:
 
     # keys
 
+    def signing_key(self) -> str:
+        """The public key, as PEM, that checks this service's attestations. Keep it: who has it needs no service."""
+        return self.transport.request("GET", "/signing-key").text
+
     def keys(self) -> list[ApiKey]:
         """The keys of this key's own tenant."""
         return [ApiKey.model_validate(row) for row in self.transport.request("GET", "/keys").json()["items"]]

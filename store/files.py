@@ -65,6 +65,13 @@ def get_file(session: Session, *, tenant_id: UUID, file_id: UUID) -> File | None
     return session.scalar(select(File).where(_is_known(tenant_id), File.id == file_id))
 
 
+def of_job(session: Session, job: Job) -> dict[UUID, File]:
+    """The job's inputs by their id, also those that are deleted: their hashes stay known."""
+    used = (job.suspect_file_id, job.clean_file_id, job.triggered_file_id, job.second_file_id)
+    rows = session.scalars(select(File).where(File.tenant_id == job.tenant_id, File.id.in_(used)))
+    return {row.id: row for row in rows}
+
+
 def list_files(
     session: Session, *, tenant_id: UUID, kind: str | None = None, limit: int, cursor: str | None = None
 ) -> tuple[Sequence[File], str | None]:

@@ -80,6 +80,8 @@ class Settings(StoreSettings):
     max_queue_depth: PositiveInt = 100_000  # of all together
     requests_per_minute: PositiveInt = 1200  # of one key
     failed_keys_per_minute: PositiveInt = 60  # of one address
+    signing_key: Path | None = None  # PEM; without one there are no attestations
+    builder_id: str = "urn:modeconn:service"  # a URI: who attests
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: PositiveInt | None = None
     job_memory_bytes: PositiveInt | None = None  # of a job's child; None: three quarters of the worker's memory

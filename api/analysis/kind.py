@@ -8,7 +8,7 @@ from store import tables
 
 def _links(row: tables.Job) -> Links:
     base = location("analysis", row.id)
-    parts = ("events", "points", "report", "manifest", "cancel", "retry")
+    parts = ("events", "points", "report", "manifest", "attestation", "cancel", "retry")
     has_robust_path = row.request["method"]["robust_path"]
     return Links(
         self=base,

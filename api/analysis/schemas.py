@@ -128,6 +128,7 @@ class Links(BaseModel):
     robust_path: str | None = Field(description="null where no robust path was asked for.")
     report: str
     manifest: str
+    attestation: str
     cancel: str
     retry: str
 

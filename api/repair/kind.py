@@ -8,7 +8,7 @@ from store import tables
 
 def _links(row: tables.Job) -> Links:
     base = location("repair", row.id)
-    parts = ("events", "curve", "weights", "report", "manifest", "selections", "cancel", "retry")
+    parts = ("events", "curve", "weights", "report", "manifest", "attestation", "selections", "cancel", "retry")
     return Links(self=base, **{part: f"{base}/{part}" for part in parts})
 
 

@@ -118,6 +118,7 @@ class Links(BaseModel):
     weights: str
     report: str
     manifest: str
+    attestation: str
     selections: str
     cancel: str
     retry: str

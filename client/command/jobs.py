@@ -65,6 +65,9 @@ def download(
     t: Annotated[
         float | None, typer.Option("--t", min=0, max=1, help="The model at this point of the path, not the chosen one.")
     ] = None,
+    attestation: Annotated[
+        bool, typer.Option("--attestation", help="The signed statement of all inputs and results.")
+    ] = False,
     name: Annotated[
         str | None, typer.Option("--artifact", help="Another file of the job: report.html, manifest.json, ...")
     ] = None,
@@ -76,10 +79,18 @@ def download(
     with errors_to_exit(), connect(url, key, data) as client:
         if name is not None:
             target = client.find(job_id).download_artifact(name, output or Path(name))
+        elif attestation:
+            target = client.find(job_id).download_attestation(output or Path("attestation.json"))
         else:
             own = "repaired.safetensors" if t is None else f"repaired-t{t:g}.safetensors"
             target = client.job(job_id).download(output or Path(own), t=t)
         out.print(str(target), highlight=False, markup=False, soft_wrap=True)
+
+
+def signing_key(url: Url = None, key: Key = None, data: Data = None) -> None:
+    """Print the public key (PEM) that checks the service's attestations. Keep it: `verify` asks no service."""
+    with errors_to_exit(), connect(url, key, data) as client:
+        typer.echo(client.signing_key(), nl=False)
 
 
 def cancel(job_id: JobId, as_json: AsJson = False, url: Url = None, key: Key = None, data: Data = None) -> None:

@@ -30,6 +30,7 @@ class Exit(IntEnum):
     JOB_CANCELLED = 5
     REFUSED = 6
     UNREACHABLE = 7
+    DIFFERENT = 8
     INTERRUPTED = 130
 
 

@@ -14,7 +14,8 @@ from types import FrameType
 
 import httpx
 
-from client.local import KEY_FILE, SERVER_FILE
+from client.attestation import make_signing_key
+from client.local import KEY_FILE, SERVER_FILE, SIGNING_KEY_FILE
 from client.serving import commands, embedded
 from client.serving.embedded import CannotServe
 from client.serving.parts import Guard, Launch, Part, running
@@ -58,6 +59,9 @@ class Stack:
         self._guard = Guard(keep=[self.lock])
         self._databases()
         self.environment.setdefault("STORAGE_URL", (self.data / "files").as_uri())
+        if "MODECONN_SIGNING_KEY" not in self.environment:
+            make_signing_key(self.data / SIGNING_KEY_FILE)
+            self.environment["MODECONN_SIGNING_KEY"] = str(self.data / SIGNING_KEY_FILE)
         self.say("migrating the database")
         self._run("migrate", commands.migrate())
         self._run("key", commands.local_key(self.data / KEY_FILE))

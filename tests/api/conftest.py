@@ -22,6 +22,7 @@ import safetensors.torch
 from PIL import Image
 from sqlalchemy import Engine
 
+from client.attestation import make_signing_key
 from intake.launcher import convert_dataset, convert_model
 from intake.limits import Limits
 from modeconn_core.architectures import build
@@ -48,6 +49,8 @@ def api_settings(
 ) -> Iterator[Settings]:
     """Settings of the server that most tests share; its limits are low enough to reach."""
     name = f"api_{uuid4().hex}"
+    signing_key = tmp_path_factory.mktemp("key") / "signing.key"
+    make_signing_key(signing_key)
     with postgres_admin.connect() as connection:
         connection.exec_driver_sql(f"CREATE DATABASE {name} TEMPLATE {migrated_template}")
         yield Settings(
@@ -59,6 +62,8 @@ def api_settings(
             max_queued_jobs=MAX_QUEUED_JOBS,
             max_queue_depth=MAX_QUEUE_DEPTH,
             failed_keys_per_minute=100_000,
+            signing_key=signing_key,
+            builder_id="urn:test:service",
         )
         connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -107,6 +112,8 @@ def serving(settings: Settings, folder: Path) -> Iterator[Server]:
         "MODECONN_MAX_QUEUE_DEPTH": str(settings.max_queue_depth),
         "MODECONN_REQUESTS_PER_MINUTE": str(settings.requests_per_minute),
         "MODECONN_FAILED_KEYS_PER_MINUTE": str(settings.failed_keys_per_minute),
+        "MODECONN_SIGNING_KEY": str(settings.signing_key or ""),
+        "MODECONN_BUILDER_ID": settings.builder_id,
         "OMP_NUM_THREADS": "1",
     }
     command = [sys.executable, "-m", "uvicorn", "api.app:app", "--host", LOCALHOST, "--port", str(port)]

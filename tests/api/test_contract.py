@@ -65,6 +65,9 @@ ROUTES = {
     ("get", "/healthz"),
     ("get", "/readyz"),
     ("get", "/metrics"),
+    ("get", "/signing-key"),
+    ("get", "/repair/{job_id}/attestation"),
+    ("get", "/analysis/{job_id}/attestation"),
 }
 
 

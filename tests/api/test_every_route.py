@@ -20,7 +20,7 @@ from store.tables import SCOPES
 from tests.api.conftest import CLASSES, Tenant, model_bytes, problem, refused, zip_of
 from tests.api.tus import TUS, begin
 
-OPEN = {"/problems", "/problems/{slug}", "/healthz", "/readyz", "/metrics"}
+OPEN = {"/problems", "/problems/{slug}", "/healthz", "/readyz", "/metrics", "/signing-key"}
 ARCHITECTURE = {"name": "preact_resnet18", "options": {"width": 4}}
 JOB, FILE, KEY, SELECTION = "job-not-found", "file-not-found", "key-not-found", "selection-not-found"
 UPLOAD = "upload-not-found"
@@ -43,7 +43,7 @@ def job_routes(kind: str) -> dict[tuple[str, str], Route]:
     """What both kinds of job have."""
     found = Route(own=200, unknown=JOB)
     ended = Route(own=409, unknown=JOB)  # found, but over
-    parts = ("", "/events", "/report", "/report.json", "/manifest", "/artifacts/{name}")
+    parts = ("", "/events", "/report", "/report.json", "/manifest", "/attestation", "/artifacts/{name}")
     base = f"/{kind}/{{job_id}}"
     return {
         ("get", f"/{kind}"): Route(own=200),

@@ -49,4 +49,5 @@ def test_every_kind_of_job_ends_with_its_report(serve, example, tmp_path):
     }
     assert "fitting under attack" in done.stderr
     assert len(serve.json("jobs", "--analyses")) == 1
+    assert serve.command("replay", str(folder / "manifest.json")).returncode == 0
     assert len(serve.json("jobs")) == 2

@@ -47,7 +47,8 @@ function downloads(job) {
     file("Download the repaired model", "weights", `repaired-${short(job.id)}.safetensors`, { class: "first" }),
     file("Report", "report", `report-${short(job.id)}.html`),
     file("Report as JSON", "report.json", `report-${short(job.id)}.json`),
-    file("Manifest", "manifest", `manifest-${short(job.id)}.json`));
+    file("Manifest", "manifest", `manifest-${short(job.id)}.json`),
+    file("Signed attestation", "attestation", `attestation-${short(job.id)}.json`));
 }
 
 /** Any t: the figures of the nearest measured point, and the weights of exactly that t. */
@@ -113,7 +114,7 @@ function triggers(job, signal) {
 }
 
 function listed(job, targets, signal) {
-  return targets.length ? h("ul", { class: "triggers" }, targets.map((target) => trigger(job, target, signal))) : h("p", { class: "small" }, "None.");
+  return targets.length ? h("ul", { class: "triggers" }, targets.map((target) => trigger(job, target, signal))) : h("p", { class: "small" }, "None stood out.");
 }
 
 function trigger(job, target, signal) {

@@ -1,0 +1,1 @@
+"""Signed statements of what a job made, and the key that checks them."""
