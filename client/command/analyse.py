@@ -28,7 +28,8 @@ from client.command.options import (
     stated,
 )
 from client.command.repair import follow_to_end, print_preflight, upload_all
-from client.command.shared import AsJson, Data, Key, Url, connect, err, errors_to_exit, out, print_json
+from client.command.service import Local, a_service
+from client.command.shared import AsJson, Data, Key, Url, err, errors_to_exit, out, print_json
 from client.command.tables import print_job
 from client.models import AnalysisMethod, AnalysisSettings, Eigenvalues, Pgd
 
@@ -77,6 +78,7 @@ def analyse(
     check: Check = False,
     wait: Annotated[bool, typer.Option(help="Follow the job and download; --no-wait only starts it.")] = True,
     as_json: AsJson = False,
+    local: Local = False,
     url: Url = None,
     key: Key = None,
     data: Data = None,
@@ -86,7 +88,7 @@ def analyse(
     Exit codes: 0 done, 4 the job failed, 5 it was cancelled, 6 the service refused the request, 7 no service answered,
     130 Ctrl-C (the job goes on).
     """
-    with errors_to_exit(as_json), connect(url, key, data) as client:
+    with errors_to_exit(as_json), a_service(url, key, data, local=local, wait=wait) as (client, own):
         settings = AnalysisSettings(
             **stated(
                 arch=arch,
@@ -130,7 +132,7 @@ def analyse(
         if not wait:
             print_json(job.job) if as_json else out.print(job.id, highlight=False)
             return
-        done = follow_to_end(job)
+        done = follow_to_end(job, goes_on=not own)
         folder = output or regular.with_name(f"{regular.stem}-analysis")
         folder.mkdir(parents=True, exist_ok=True)
         with err.status("downloading"):

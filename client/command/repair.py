@@ -30,11 +30,13 @@ from client.command.options import (
     Steps,
     stated,
 )
-from client.command.shared import AsJson, Data, Exit, Key, Url, connect, err, errors_to_exit, out, print_json
+from client.command.service import Local, a_service
+from client.command.shared import AsJson, Data, Exit, Key, Url, err, errors_to_exit, out, print_json
 from client.command.tables import print_job
 from client.handle import Handle
 from client.models import AnyJob, Criteria, Job, Method, Preflight, RepairSettings, StoredFile
 from client.pretrained import Pretrained
+from client.repair import Repair
 from client.sdk import Client, Kind
 
 AJob = TypeVar("AJob", bound=AnyJob)
@@ -102,16 +104,20 @@ def repair(
     check: Check = False,
     wait: Annotated[bool, typer.Option(help="Follow the job and download; --no-wait only starts it.")] = True,
     as_json: AsJson = False,
+    local: Local = False,
     url: Url = None,
     key: Key = None,
     data: Data = None,
 ) -> None:
     """Repair MODEL with clean images: upload, follow, download the repaired weights.
 
+    Where no service is named or runs here, one is started for this command alone; report, manifest and path are then
+    kept beside the weights.
+
     Exit codes: 0 the criteria are met, 3 they are not (the best trade-off is downloaded all the same), 4 the job
     failed, 5 it was cancelled, 6 the service refused the request, 7 no service answered, 130 Ctrl-C (the job goes on).
     """
-    with errors_to_exit(as_json), connect(url, key, data) as client:
+    with errors_to_exit(as_json), a_service(url, key, data, local=local, wait=wait) as (client, own):
         folder = Pretrained.read(model) if model.is_dir() else None
         settings = RepairSettings(
             **stated(
@@ -159,10 +165,13 @@ def repair(
             print_json(job.job) if as_json else out.print(job.id, highlight=False)
             return
         target = output or model.with_name(f"{model.name}-repaired" if folder else f"{model.stem}-repaired.safetensors")
-        done = follow_to_end(job)
+        done = follow_to_end(job, goes_on=not own)
         with err.status("downloading"):
             folder.write(job, target) if folder else job.download(target)
+            kept = keep_records(job, target) if own else []
         report(done, target, as_json)
+        if own and not as_json:
+            out.print(f"beside it: {', '.join(path.name for path in kept)}", highlight=False, markup=False)
         raise typer.Exit(Exit.OK if done.result and done.result.criteria_met else Exit.CRITERIA_NOT_MET)
 
 
@@ -194,17 +203,25 @@ def _show_sent(progress: Progress, task: TaskID, sent: int) -> None:
     progress.update(task, completed=sent)
 
 
-def follow_to_end(job: Handle[AJob]) -> AJob:
-    """The ended job. On Ctrl-C says how to come back to it, and leaves it running."""
+def follow_to_end(job: Handle[AJob], *, goes_on: bool = True) -> AJob:
+    """The ended job. On Ctrl-C says how to come back to one that `goes_on`, and leaves it running."""
     err.print(f"job {job.id}", highlight=False)
     try:
         with Follower(err) as follower:
             return job.wait(follower.on_event)
     except KeyboardInterrupt:
+        if not goes_on:
+            raise
         err.print(
             f"The job goes on. See it: modeconn show {job.id}   Stop it: modeconn cancel {job.id}", highlight=False
         )
         raise typer.Exit(Exit.INTERRUPTED) from None
+
+
+def keep_records(job: Repair, target: Path) -> list[Path]:
+    """The report, the manifest and the path beside the weights: the service that has them ends."""
+    names = ("report.html", "manifest.json", "path.safetensors")
+    return [job.download_artifact(name, target.with_name(f"{target.stem}-{name}")) for name in names]
 
 
 def report(job: Job, target: Path, as_json: bool) -> None:

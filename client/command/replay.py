@@ -9,7 +9,8 @@ from pydantic import BaseModel
 from rich.table import Table
 
 from client.command.repair import follow_to_end, upload_all
-from client.command.shared import AsJson, Data, Exit, Key, Url, connect, err, errors_to_exit, out, print_json
+from client.command.service import Local, a_service
+from client.command.shared import AsJson, Data, Exit, Key, Url, err, errors_to_exit, out, print_json
 from client.handle import Handle
 from client.models import AnalysisSettings, RepairSettings, StoredFile
 from client.sdk import Client
@@ -46,6 +47,7 @@ def replay(
     regular: Given = None,
     robust: Given = None,
     as_json: AsJson = False,
+    local: Local = False,
     url: Url = None,
     key: Key = None,
     data: Data = None,
@@ -64,10 +66,10 @@ def replay(
         "regular": regular,
         "robust": robust,
     }
-    with errors_to_exit(as_json), connect(url, key, data) as client:
+    with errors_to_exit(as_json), a_service(url, key, data, local=local) as (client, own):
         then = _manifest(manifest)
         job: Handle[Any] = _start(client, then, _inputs(client, then["inputs"], files))
-        follow_to_end(job)
+        follow_to_end(job, goes_on=not own)
         now = json.loads(job.transport.request("GET", f"{job.route}/{job.id}/manifest").content)
         replayed = _compare(job.id, then, now)
     print_json(replayed) if as_json else _show(replayed)

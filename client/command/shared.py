@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from client.errors import JobCancelled, JobFailed, ModeConnError, NotAuthorised, Problem, Unreachable
-from client.local import default_data, find_service
+from client.local import NoService, default_data, find_service
 from client.sdk import Client
 
 out = Console()
@@ -82,7 +82,7 @@ def _exit_code(error: Exception) -> Exit:
         return Exit.JOB_FAILED
     if isinstance(error, JobCancelled):
         return Exit.JOB_CANCELLED
-    if isinstance(error, Unreachable):
+    if isinstance(error, Unreachable | NoService):
         return Exit.UNREACHABLE
     return Exit.REFUSED if isinstance(error, Problem) and error.status < 500 else Exit.ERROR
 

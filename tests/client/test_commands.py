@@ -51,7 +51,7 @@ def test_each_kind_of_error_has_its_exit_code(error, code):
 
 def test_without_a_service_it_says_how_to_start_one():
     done = run("jobs")
-    assert done.exit_code == Exit.ERROR
+    assert done.exit_code == Exit.UNREACHABLE
     assert "modeconn serve --data" in done.stderr
     assert "MODECONN_URL" in done.stderr
 

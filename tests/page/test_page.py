@@ -188,3 +188,25 @@ def test_it_can_be_used_by_keyboard_alone(new_user: Callable[..., User]) -> None
     page.get_by_role("link", name="New repair").last.focus()
     page.keyboard.press("Enter")
     user.heading("New repair")
+
+
+def test_the_example_is_repaired_in_five_clicks(new_user: Callable[..., User], tmp_path: Path) -> None:
+    """As `modeconn serve` and the README say it, with nothing set by hand; choosing a file counts as a click."""
+    user = new_user()
+    page = user.page
+    example = Path(__file__).parents[2] / "examples" / "cifar10"
+    page.goto(f"{user.service.url}/#key={user.service.key}")
+    page.get_by_role("link", name="New repair").last.click()
+    page.get_by_label("Suspect model", exact=True).set_input_files(example / "suspect.safetensors")
+    page.get_by_label("Clean images", exact=True).set_input_files(example / "clean.zip")
+    button = page.get_by_role("button", name="Start the repair")
+    expect(button).to_be_enabled()
+    button.click()
+    expect(page.get_by_text("criteria met")).to_be_visible()
+    repaired = download(page, "Download the repaired model", tmp_path / "repaired.safetensors")
+    suspect = safetensors.torch.load_file(example / "suspect.safetensors")
+    assert safetensors.torch.load_file(repaired).keys() == suspect.keys()
+    expect(page.get_by_role("heading", name="airplane")).to_contain_text("flagged")
+    user.shoot("example")
+    page.emulate_media(media="print")
+    user.shoot("print")

@@ -1,0 +1,33 @@
+"""A service for one command alone: started in a folder that goes with it."""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from client.local import KEY_FILE, Place
+from client.serving.stack import Stack, Stopped, only_one, stop_signals
+
+LOCALHOST = "127.0.0.1"
+
+
+@contextmanager
+def own_service(say: Callable[[str], None]) -> Iterator[Place]:
+    """The place of a service with one worker that keeps all it has in a temporary folder; both end with the block.
+
+    Raises `CannotServe`, and KeyboardInterrupt where a signal asks for the end while it starts.
+    """
+    with tempfile.TemporaryDirectory(prefix="modeconn-", ignore_cleanup_errors=True) as folder:
+        data = Path(folder) / "data"
+        with only_one(data) as lock:
+            stack = Stack(data, LOCALHOST, 0, 1, say, lock)
+            try:
+                try:
+                    with stop_signals(stack.asked_to_stop):
+                        stack.up()
+                except Stopped:
+                    raise KeyboardInterrupt from None
+                yield Place(stack.url, (data / KEY_FILE).read_text().strip())
+            finally:
+                with stop_signals(stack.asked_to_stop):  # a second Ctrl-C must not leave half of it running
+                    stack.down()
