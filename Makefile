@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help install demo tour docs test test-slow chaos fuzz lint format serve constraints clean
+.PHONY: help install demo tour docs answers test test-slow chaos fuzz lint format serve constraints clean
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -45,6 +45,9 @@ test: lint  ## lint, then every test, against the real Postgres and Redis that t
 
 docs: install  ## build the documentation (build/docs/index.html); a link that leads nowhere is an error
 	$(BIN)/python -m sphinx -q -W --keep-going -b html docs build/docs
+
+answers: install  ## record real answers for the API reference anew (docs/answers.json; a minute)
+	$(BIN)/python docs/record.py
 
 test-slow: install  ## the long battery: queries on a million job rows
 	$(BIN)/python -m pytest -m slow --timeout 3600

@@ -3,10 +3,12 @@
 import typer
 
 from client.command import analyse, backup, doctor, files, jobs, keys, repair, replay, serve, verify
+from client.command.shared import Exit
 
 app = typer.Typer(
     name="modeconn",
     help="Repairs tampered image classifiers by mode connectivity.",
+    epilog="Exit codes: " + "; ".join(f"{code.value} {code.meaning}" for code in Exit) + ".",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
     rich_markup_mode=None,

@@ -21,17 +21,26 @@ err = Console(stderr=True)
 
 
 class Exit(IntEnum):
-    """Exit codes of every subcommand (2 is the command line's own: a wrong option)."""
+    """Exit codes of every subcommand; `meaning` says when."""
 
-    OK = 0
-    ERROR = 1
-    CRITERIA_NOT_MET = 3
-    JOB_FAILED = 4
-    JOB_CANCELLED = 5
-    REFUSED = 6
-    UNREACHABLE = 7
-    DIFFERENT = 8
-    INTERRUPTED = 130
+    OK = 0, "all went well; of a repair: the criteria are met"
+    ERROR = 1, "something else went wrong, as said on standard error"
+    WRONG_USE = 2, "an option or argument that the command does not know"
+    CRITERIA_NOT_MET = 3, "the repair ended, but its criteria are not met; the best model is kept all the same"
+    JOB_FAILED = 4, "the job failed"
+    JOB_CANCELLED = 5, "the job was cancelled"
+    REFUSED = 6, "the service refused the request"
+    UNREACHABLE = 7, "no service answered, or none is known"
+    DIFFERENT = 8, "a replay gave other numbers"
+    INTERRUPTED = 130, "Ctrl-C; a job of a service goes on"
+
+    meaning: str
+
+    def __new__(cls, code: int, meaning: str) -> "Exit":
+        """A number with its meaning."""
+        member = int.__new__(cls, code)
+        member._value_, member.meaning = code, meaning
+        return member
 
 
 Url = Annotated[

@@ -35,6 +35,11 @@ def command(example, *more: str) -> list[str]:
     return [*MODECONN, "repair", str(example.model), "--clean", str(example.clean), *HOW, *more]
 
 
+def like_a_terminal() -> None:
+    """A test run in the background of a shell ignores Ctrl-C, and would hand that down."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def left(temporary: Path) -> list[str]:
     """Files, and processes that know the folder."""
     found = [str(path) for path in temporary.iterdir()]
@@ -61,7 +66,7 @@ def test_a_model_is_repaired_with_its_records_beside_it(example, here, tmp_path,
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_can_be_stopped_and_leaves_nothing(example, here, tmp_path, temporary, how):
-    running = subprocess.Popen(command(example, "--steps", "1000000", "--local"), **here)
+    running = subprocess.Popen(command(example, "--steps", "1000000", "--local"), **here, preexec_fn=like_a_terminal)
     for line in running.stderr:
         if "fitting the path" in line:
             break

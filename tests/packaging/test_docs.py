@@ -12,4 +12,5 @@ def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run([*command, "docs", str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "/problems/unknown-architecture" in (tmp_path / "made" / "troubleshooting.html").read_text()
+    assert "a replay gave other numbers" in (tmp_path / "made" / "commands.html").read_text()
     assert "/repair/{job_id}/curve" in (tmp_path / "made" / "api.html").read_text()
