@@ -21,15 +21,16 @@ PICTURES = Path(__file__).parents[2] / "build" / "page"
 expect.set_options(timeout=PATIENCE_MS)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def service() -> Iterator[Serve]:
     with serving() as running:
         running.start()
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """Not of the whole session: as long as it lives, Playwright's event loop counts as running in this thread."""
     if CHROMIUM is None:
         pytest.skip("there is no chromium (apt-get install chromium): the web page is not tried")
     with sync_playwright() as playwright:
