@@ -20,6 +20,8 @@ from api.attestation.endpoints import attestation_routes
 from api.attestation.endpoints import router as attestations
 from api.attestation.signing import Signing
 from api.dependencies import Parts
+from api.diagnosis.endpoints import router as diagnosis
+from api.diagnosis.kind import DIAGNOSIS
 from api.downloads.endpoints import models, result_routes
 from api.events.endpoints import event_routes
 from api.explain.endpoints import router as explain
@@ -49,13 +51,16 @@ from store.storage import LocalStorage
 
 _DESCRIPTION = """Repairs tampered image classifiers by mode connectivity. Upload a suspect model and clean images
 (`POST /files`), post a job (`POST /repair`), follow it (`/repair/{id}/events`), download the repaired model and the
-evidence. `POST /analysis` measures the path between a regular and an adversarially trained model. All
-shares and rates are fractions in 0..1. Errors are RFC 9457 problems; their `type` can be opened."""
-KIND_ROUTES = (job_routes, event_routes, result_routes, attestation_routes)
+evidence. `POST /diagnosis` says in seconds how a model does on your images. `POST /analysis` measures the path between
+a regular and an adversarially trained model. All shares and rates are fractions in 0..1. Errors are RFC 9457 problems;
+their `type` can be opened."""
+LIFE_ROUTES = (job_routes, event_routes)
+FILE_ROUTES = (result_routes, attestation_routes)
 _TAGS = [
     {"name": "files", "description": "Models and image sets, uploaded once, used by many jobs."},
     {"name": "repair", "description": "Repairs: post, follow, cancel, retry."},
     {"name": "analysis", "description": "Analyses of the path between two models: post, follow, cancel, retry."},
+    {"name": "diagnosis", "description": "How a model does on clean images: post, follow, cancel, retry."},
     {"name": "results", "description": "What a finished job made."},
     {"name": "selections", "description": "Another point of a finished job's path."},
     {"name": "keys", "description": "The keys of your own tenant."},
@@ -87,9 +92,10 @@ def create_app() -> FastAPI:
         redoc_url=None,
         lifespan=lifespan,
     )
-    every_kind = [routes(kind) for kind in (REPAIR, ANALYSIS) for routes in KIND_ROUTES]
+    every_kind = [routes(kind) for kind in (REPAIR, ANALYSIS) for routes in (*LIFE_ROUTES, *FILE_ROUTES)]
+    every_kind += [routes(DIAGNOSIS) for routes in LIFE_ROUTES]
     others = (attestations, selections, models, keys, quota, explain, health, page)
-    for router in (files, resumable, repair, analysis, *every_kind, *others):
+    for router in (files, resumable, repair, analysis, diagnosis, *every_kind, *others):
         app.include_router(router)
     app.mount("/page", static)
     app.add_middleware(Observe, metrics=metrics)

@@ -2,6 +2,7 @@
 
 from client.analysis import Analysis
 from client.asynchronous import AsyncClient, AsyncRepair
+from client.diagnosis import Diagnosis
 from client.errors import (
     DownloadBroken,
     JobCancelled,
@@ -25,9 +26,12 @@ from client.models import (
     Architecture,
     Criteria,
     CurvePoint,
+    DiagnosisJob,
+    DiagnosisResult,
     Eigenvalues,
     Event,
     Job,
+    JobSettings,
     Method,
     Pgd,
     Preflight,
@@ -53,12 +57,16 @@ __all__ = [
     "Client",
     "Criteria",
     "CurvePoint",
+    "Diagnosis",
+    "DiagnosisJob",
+    "DiagnosisResult",
     "DownloadBroken",
     "Eigenvalues",
     "Event",
     "Job",
     "JobCancelled",
     "JobFailed",
+    "JobSettings",
     "Method",
     "ModeConnError",
     "NotAuthorised",

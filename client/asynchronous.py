@@ -18,7 +18,17 @@ from typing import Self, TypeVar
 
 from anyio.to_thread import run_sync
 
-from client.models import CurvePoint, Event, Job, Preflight, Quota, RepairSettings, StoredFile
+from client.models import (
+    CurvePoint,
+    DiagnosisResult,
+    Event,
+    Job,
+    JobSettings,
+    Preflight,
+    Quota,
+    RepairSettings,
+    StoredFile,
+)
 from client.repair import Repair
 from client.sdk import Client, Input, Kind
 
@@ -138,6 +148,13 @@ class AsyncClient:
         """Checks all that `repair` would check, but starts nothing."""
         files = {"triggered": triggered, "second_model": second_model}
         return await _run(self.sync.preflight, suspect, clean, settings, **files)
+
+    async def diagnose(self, suspect: Input, clean: Input, settings: JobSettings) -> DiagnosisResult:
+        """How the model does on the clean images; waits for it. Raises `JobFailed` or `JobCancelled`."""
+        diagnosis = await _run(self.sync.diagnose, suspect, clean, settings)
+        result = (await _run(diagnosis.wait)).result
+        assert result is not None, "it has succeeded"
+        return result
 
     async def job(self, job_id: str) -> AsyncRepair:
         """A repair by its id."""

@@ -2,7 +2,7 @@
 
 import typer
 
-from client.command import analyse, backup, doctor, files, jobs, keys, repair, replay, serve, verify
+from client.command import analyse, backup, diagnose, doctor, files, jobs, keys, repair, replay, serve, verify
 from client.command.shared import Exit
 
 app = typer.Typer(
@@ -16,6 +16,7 @@ app = typer.Typer(
 app.command()(serve.serve)
 app.command()(repair.repair)
 app.command()(analyse.analyse)
+app.command()(diagnose.diagnose)
 app.command()(files.upload)
 app.command()(files.files)
 app.command()(jobs.jobs)

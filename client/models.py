@@ -68,7 +68,6 @@ class JobSettings(Statement):
     architecture: str | Architecture | None = None
     preprocessing: Preprocessing = Preprocessing()
     classes: tuple[str, ...] | None = None
-    accept_low_accuracy: bool = False
     labels: dict[str, str] = Field(default_factory=dict)
     deadline_seconds: int | None = None
 
@@ -76,6 +75,7 @@ class JobSettings(Statement):
 class RepairSettings(JobSettings):
     """What a repair is told. `tampering`: what the suspect may have suffered."""
 
+    accept_low_accuracy: bool = False
     tampering: Literal["backdoor", "error_injection"] = "backdoor"
     select_with_triggered: bool = False
     criteria: Criteria = Criteria()
@@ -117,6 +117,7 @@ class Eigenvalues(Statement):
 class AnalysisSettings(JobSettings):
     """What an analysis is told. `eigenvalues`: None leaves them out."""
 
+    accept_low_accuracy: bool = False
     method: AnalysisMethod = AnalysisMethod()
     pgd: Pgd = Pgd()
     eigenvalues: Eigenvalues | None = Eigenvalues()
@@ -215,6 +216,32 @@ class AnalysisResult(JobResult):
     report_images: int
 
 
+class Suggestion(Answer):
+    """Another statement under which the model scores better (`accuracy` in 0..1, on images it was not found on).
+
+    `value` holds `mean`, `std` and `channels`, which belong into `Preprocessing`, and `classes` in their order.
+    """
+
+    kind: Literal["normalisation", "class_order", "channel_order"]
+    description: str
+    accuracy: float
+    value: dict[str, Any]
+
+
+class DiagnosisResult(JobResult):
+    """How a model does on `images` clean images, evenly over the classes; `suspicious`: worse than `least_expected`."""
+
+    images: int
+    accuracy: float
+    accuracy_interval: tuple[float, float]
+    confidence: float
+    chance: float
+    least_expected: float
+    suspicious: bool
+    outputs_are_probabilities: bool
+    suggestions: list[Suggestion] = Field(default_factory=list)
+
+
 class Progress(Answer):
     """Where a running job is; `fraction` covers the whole job, `stage_fraction` the stage."""
 
@@ -259,6 +286,12 @@ class AnalysisJob(AnyJob):
     """One analysis as the service knows it."""
 
     result: AnalysisResult | None = None
+
+
+class DiagnosisJob(AnyJob):
+    """One diagnosis as the service knows it."""
+
+    result: DiagnosisResult | None = None
 
 
 class Preflight(Answer):

@@ -8,6 +8,7 @@ repair.download(Path("repaired.safetensors"))
 """
 
 from collections.abc import Callable, Collection, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
@@ -16,12 +17,15 @@ import httpx
 
 from client.analysis import Analysis
 from client.archive import zip_folder
+from client.diagnosis import Diagnosis
 from client.errors import NotFound
 from client.models import (
     AnalysisJob,
     AnalysisSettings,
     ApiKey,
+    DiagnosisJob,
     Job,
+    JobSettings,
     Preflight,
     Quota,
     RepairSettings,
@@ -143,6 +147,17 @@ class Client:
         body = self._analysis_body(regular, robust, clean, settings) | {"validate_only": True}
         return Preflight.model_validate(self._post("/analysis", body))
 
+    def diagnose(
+        self, suspect: Input, clean: Input, settings: JobSettings, *, idempotency_key: str | None = None
+    ) -> Diagnosis:
+        """Starts a measurement of a model on clean images, which takes seconds; see `repair` for what a file may be.
+
+        Where the model does badly, its result suggests what it should be fed.
+        """
+        body = {"suspect": self._file_id(suspect, "model"), "clean": self._file_id(clean, "clean")}
+        answer = self._post("/diagnosis", body | settings.model_dump(mode="json"), idempotency_key)
+        return Diagnosis(self.transport, DiagnosisJob.model_validate(answer))
+
     def _post(self, route: str, body: dict[str, Any], idempotency_key: str | None = None) -> Any:
         headers = {"Idempotency-Key": idempotency_key} if idempotency_key else None
         return self.transport.request("POST", route, json=body, headers=headers).json()
@@ -185,12 +200,17 @@ class Client:
         answer = self.transport.request("GET", f"/analysis/{job_id}").json()
         return Analysis(self.transport, AnalysisJob.model_validate(answer))
 
-    def find(self, job_id: str) -> Repair | Analysis:
+    def diagnosis(self, job_id: str) -> Diagnosis:
+        """A diagnosis by its id."""
+        answer = self.transport.request("GET", f"/diagnosis/{job_id}").json()
+        return Diagnosis(self.transport, DiagnosisJob.model_validate(answer))
+
+    def find(self, job_id: str) -> Repair | Analysis | Diagnosis:
         """A job of any kind by its id."""
-        try:
-            return self.job(job_id)
-        except NotFound:
-            return self.analysis(job_id)
+        for of_kind in (self.job, self.analysis):
+            with suppress(NotFound):
+                return of_kind(job_id)
+        return self.diagnosis(job_id)
 
     def jobs(
         self, *, state: str | None = None, label: tuple[str, str] | None = None, limit: int | None = None
@@ -203,6 +223,12 @@ class Client:
     ) -> Iterator[AnalysisJob]:
         """This key's analyses, as `jobs` lists repairs."""
         return map(AnalysisJob.model_validate, self._listed("/analysis", limit, state=state, label=_stated(label)))
+
+    def diagnoses(
+        self, *, state: str | None = None, label: tuple[str, str] | None = None, limit: int | None = None
+    ) -> Iterator[DiagnosisJob]:
+        """This key's diagnoses, as `jobs` lists repairs."""
+        return map(DiagnosisJob.model_validate, self._listed("/diagnosis", limit, state=state, label=_stated(label)))
 
     def _listed(self, route: str, limit: int | None, **wanted: str | None) -> Iterator[Any]:
         cursor, left = None, limit

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from client.models import Architecture, Method, Preprocessing, RepairSettings
+from client.models import Architecture, JobSettings, Method, Preprocessing, RepairSettings
 from client.sdk import Client
 from client.serving.own import own_service
 
@@ -24,6 +24,7 @@ ROUTES = {
     "/repair/{job_id}/manifest": "/repair/{job}/manifest",
     "/repair/{job_id}/attestation": "/repair/{job}/attestation",
     "/repair/{job_id}/selections": "/repair/{job}/selections",
+    "/diagnosis/{job_id}": "/diagnosis/{diagnosis}",
     "/quota": "/quota",
     "/keys": "/keys",
     "/healthz": "/healthz",
@@ -56,8 +57,10 @@ def record(client: Client) -> dict[str, Any]:
     job.wait()
     selection = client.transport.request("POST", f"/repair/{job.id}/selections", json={"t": 0.3}).json()
     found["POST /repair/{job_id}/selections"] = selection
+    diagnosis = client.diagnose(suspect, clean, JobSettings(architecture=Architecture(**card["architecture"])))
+    diagnosis.wait()
     for route, address in ROUTES.items():
-        asked = address.format(clean=clean.id, job=job.id)
+        asked = address.format(clean=clean.id, job=job.id, diagnosis=diagnosis.id)
         found[f"GET {route}"] = client.transport.request("GET", asked).json()
     return {name: short(answer) for name, answer in sorted(found.items())}
 

@@ -8,6 +8,7 @@ import torch
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
+from modeconn_core.metrics import Interval, wilson_interval
 from modeconn_core.preprocessing import Preprocessing, candidates
 
 MIN_IMAGES, MAX_IMAGES, IMAGES_PER_CLASS = 500, 1000, 10
@@ -35,9 +36,15 @@ class Suggestion:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Diagnosis:
-    """How the suspect does under the stated pre-processing (fractions in 0..1); what would do better, best first."""
+    """How the suspect does under the stated pre-processing (fractions in 0..1); what would do better, best first.
 
+    `accuracy`, its 95 % interval and `confidence` (the largest probability, on average) are those of `images` images.
+    """
+
+    images: int
     accuracy: float
+    accuracy_interval: Interval
+    confidence: float
     chance: float
     suspicious: bool
     outputs_are_probabilities: bool
@@ -74,11 +81,15 @@ def diagnose(
     chance = 1 / num_classes
     suspicious = accuracy < suspicion_threshold(num_classes)
     suggestions = _search(model, images, labels, num_classes, stated, logits, class_names) if suspicious else []
+    probabilities = outputs_are_probabilities(logits)
     return Diagnosis(
+        images=len(images),
         accuracy=accuracy,
+        accuracy_interval=wilson_interval(int((logits.argmax(1) == labels).sum()), len(images)),
+        confidence=(logits if probabilities else logits.softmax(1)).amax(1).mean().item(),
         chance=chance,
         suspicious=suspicious,
-        outputs_are_probabilities=outputs_are_probabilities(logits),
+        outputs_are_probabilities=probabilities,
         suggestions=suggestions,
     )
 
@@ -259,8 +270,10 @@ def _check(
     channels: str,
     class_names: Sequence[str] | None,
 ) -> None:
-    if images.ndim != 4 or labels.shape != images.shape[:1] or len(images) < 2:
-        raise ValueError(f"need (N, C, H, W) images and (N,) labels, N >= 2, not {images.shape} and {labels.shape}")
+    if images.ndim != 4 or labels.shape != images.shape[:1]:
+        raise ValueError(f"need (N, C, H, W) images and (N,) labels, not {images.shape} and {labels.shape}")
+    if len(images) < 2:
+        raise ValueError("one image is too few to measure a model")
     if num_classes < 2 or int(labels.min()) < 0 or int(labels.max()) >= num_classes:
         raise ValueError(f"labels must lie in 0..{num_classes - 1}, with at least two classes")
     if len(mean) != images.shape[1] or len(std) != images.shape[1] or min(std) <= 0:

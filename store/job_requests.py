@@ -19,6 +19,7 @@ from store.tables import ENDED_STATES, IS_QUEUED, File, Job, JobLabel
 ROLES = {
     "repair": {"suspect": "suspect", "clean": "clean", "triggered": "triggered", "second": "second_model"},
     "analysis": {"suspect": "regular", "clean": "clean", "second": "robust"},
+    "diagnosis": {"suspect": "suspect", "clean": "clean"},
 }
 FILE_KIND = {"suspect": "model", "clean": "clean", "triggered": "triggered", "second": "model"}
 

@@ -22,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-KINDS: Final = ("repair", "analysis")
+KINDS: Final = ("repair", "analysis", "diagnosis")
 STATES: Final = ("queued", "running", "cancelling", "succeeded", "failed", "cancelled")
 ACTIVE_STATES: Final = ("queued", "running", "cancelling")
 HELD_STATES: Final = ("running", "cancelling")  # a worker has, or had, a lease
@@ -154,9 +154,10 @@ class PartialUpload(Base):
 
 
 class Job(Base):
-    """One repair or analysis. `attempt` counts the claims and is the fence of every write of the worker that holds it.
+    """One repair, analysis or diagnosis.
 
-    An analysis has its regular model in `suspect_file_id` and its robust one in `second_file_id`.
+    `attempt` counts the claims and is the fence of every write of the worker that holds it. An analysis has its regular
+    model in `suspect_file_id` and its robust one in `second_file_id`.
     """
 
     __tablename__ = "jobs"

@@ -8,9 +8,9 @@ from modeconn_core import AnalysisConfig, AnalysisResult, Checkpoints, EigenSett
 from store.storage import LocalStorage
 from worker.analysis_export import export
 from worker.checkpoint import open_checkpoints
+from worker.checks import check_device, check_model
 from worker.child import Send
 from worker.inputs import Inputs, Model, read_inputs
-from worker.job import check_device, check_model
 from worker.problems import JobProblem
 from worker.reporter import Reporter
 from worker.spec import JobSpec

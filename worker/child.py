@@ -28,7 +28,11 @@ Send = Callable[[Message], None]
 Spec = JobSpec | SelectionSpec
 
 # Modules whose `run(spec, send) -> {"result": ..., "artifacts": [...]}` does the work. The parent has no torch.
-WORK: dict[JobKind, str] = {"repair": "worker.job", "analysis": "worker.analysis"}
+WORK: dict[JobKind, str] = {
+    "repair": "worker.job",
+    "analysis": "worker.analysis",
+    "diagnosis": "worker.diagnosis",
+}
 SELECT = "worker.selection"
 CELL = "worker.cell"  # has such a `run` too: shuts the child in, then calls that of the work
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, cast
 from uuid import UUID
 
 from sqlalchemy.orm import Session
@@ -19,7 +19,7 @@ from worker.child import Child, Message
 from worker.claimed import Claimed, Order, made_in
 from worker.memory import default_job_memory
 from worker.room import Room
-from worker.spec import CHECKPOINT_FILE, InputRef, JobSpec
+from worker.spec import CHECKPOINT_FILE, InputRef, JobKind, JobSpec
 
 log = logging.getLogger(__name__)
 
@@ -156,7 +156,7 @@ def job_spec(session: Session, job: Job, settings: Settings) -> JobSpec:
         return input_ref(session.get_one(File, file_id)) if file_id else None
 
     return JobSpec(
-        kind="analysis" if job.kind == "analysis" else "repair",
+        kind=cast(JobKind, job.kind),  # the table allows the same values
         job_id=str(job.id),
         attempt=job.attempt,
         request=job.request,

@@ -1,26 +1,21 @@
 """What a job's child does: read the inputs, check the suspect, repair it, write the files. No database, no broker."""
 
-from dataclasses import asdict
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from modeconn_core import Checkpoints, RepairConfig, RepairResult, repair
-from modeconn_core.device import choose_device
-from modeconn_core.diagnosis import Diagnosis, diagnose, suspicion_threshold
 from modeconn_core.preprocessing import Preprocessing
 from store.storage import LocalStorage
 from worker.checkpoint import open_checkpoints
+from worker.checks import check_device, check_model
 from worker.child import Send
 from worker.export import export
-from worker.inputs import Images, Inputs, Model, read_inputs
+from worker.inputs import Images, Inputs, read_inputs
 from worker.problems import JobProblem
-from worker.report_words import percent
 from worker.reporter import Reporter
 from worker.spec import JobSpec
-
-_SHOWN_SUGGESTIONS = 3
 
 
 def run(spec: JobSpec, send: Send) -> dict[str, Any]:
@@ -73,69 +68,6 @@ def configuration(spec: JobSpec) -> RepairConfig:
         tampering=spec.request.get("tampering", "backdoor"),  # a selection may belong to a job older than these two
         plane=method.get("plane", 0),
         device=spec.device,
-    )
-
-
-def check_device(spec: JobSpec) -> None:
-    """Raises JobProblem when this worker has not the device it was given."""
-    try:
-        choose_device(spec.device)
-    except ValueError as error:
-        raise JobProblem(
-            "device-not-available", "The worker has no such device", f"{error}. Ask the operator."
-        ) from error
-
-
-def check_model(model: Model, name: str, inputs: Inputs, request: dict[str, Any]) -> list[str]:
-    """Is the model, called `name`, fed what it was trained on? Returns warnings.
-
-    Raises JobProblem `suspect-accuracy-too-low`, with what would score better, unless the user accepts that.
-    """
-    diagnosis = diagnose(
-        model.module,
-        inputs.clean.pixels,
-        inputs.clean.labels,
-        inputs.architecture.num_classes,
-        mean=inputs.preprocessing.mean,
-        std=inputs.preprocessing.std,
-        channels=inputs.preprocessing.channels,
-        class_names=request["classes"],
-    )
-    warnings = []
-    if diagnosis.outputs_are_probabilities:
-        warnings.append(
-            f"The outputs of the {name} are probabilities: its forward ends in a softmax, which weakens the training "
-            "of the path. A model that returns logits does better."
-        )
-    if diagnosis.suspicious:
-        if not request["accept_low_accuracy"]:
-            raise _too_low(diagnosis, name)
-        warnings.append(_finding(diagnosis, name))
-    return warnings
-
-
-def _too_low(diagnosis: Diagnosis, name: str) -> JobProblem:
-    return JobProblem(
-        "suspect-accuracy-too-low",
-        f"The {name} does badly on the clean images",
-        f"{_finding(diagnosis, name)} Correct the request, or set accept_low_accuracy to go on as it is.",
-        accuracy=diagnosis.accuracy,
-        chance=diagnosis.chance,
-        suggestions=[asdict(suggestion) for suggestion in diagnosis.suggestions[:_SHOWN_SUGGESTIONS]],
-    )
-
-
-def _finding(diagnosis: Diagnosis, name: str) -> str:
-    advice = (
-        diagnosis.suggestions[0].description
-        if diagnosis.suggestions
-        else "No usual normalisation, channel order or class order does better: check that the model and the clean "
-        "images belong together."
-    )
-    least = suspicion_threshold(round(1 / diagnosis.chance))
-    return (
-        f"The {name} gets {percent(diagnosis.accuracy)} of the clean images right; {percent(least)} is the least to "
-        f"expect where chance is {percent(diagnosis.chance)}. {advice}"
     )
 
 

@@ -8,7 +8,7 @@ REPAIRED_FILE: Final = "repaired.safetensors"
 PATH_FILE: Final = "path.safetensors"
 ROBUST_PATH_FILE: Final = "robust-path.safetensors"
 CHECKPOINT_FILE: Final = "checkpoint"
-JobKind = Literal["repair", "analysis"]
+JobKind = Literal["repair", "analysis", "diagnosis"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, field_validator
 from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import ValidationInfo
 
-from api.jobs.schemas import FileId, Interval, Job, JobRequest, JobResult, PathMethod, Strict
+from api.jobs.schemas import FileId, Interval, Job, JobResult, PathMethod, PathRequest, Strict
 
 PathName = Literal["standard", "robust"]
 _FARTHEST = 4096  # between two images of 16 channels and 1024 x 1024 pixels in [0, 1], in the L2 norm
@@ -52,7 +52,7 @@ class Eigenvalues(Strict):
     images: Annotated[int, Field(ge=2, le=100_000)] = Field(default=100, description="Of those that are attacked.")
 
 
-class AnalysisRequest(JobRequest):
+class AnalysisRequest(PathRequest):
     """Which two models to connect, and what to measure on the way."""
 
     model_config = ConfigDict(

@@ -13,7 +13,7 @@ from api.jobs.schemas import Job
 from api.jobs.settle import Settled
 from store import tables
 
-KindName = Literal["repair", "analysis"]
+KindName = Literal["repair", "analysis", "diagnosis"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

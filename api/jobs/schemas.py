@@ -1,4 +1,4 @@
-"""Bodies that repairs and analyses share."""
+"""Bodies that jobs of all kinds share."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -72,15 +72,30 @@ class JobRequest(Strict):
         max_length=100_000,
         description="In index order; null: sorted folder names.",
     )
-    method: PathMethod = PathMethod()
-    accept_low_accuracy: bool = Field(
-        default=False, description="Go on although a model scores under three times chance on the clean images."
-    )
     labels: dict[LabelKey, LabelValue] = Field(
         default_factory=dict, max_length=16, json_schema_extra={"additionalProperties": False}
     )
     deadline_seconds: Annotated[int, Field(ge=1)] | None = Field(default=None, description="null: the longest allowed.")
     validate_only: bool = Field(default=False, description="Check everything and estimate, but start nothing.")
+
+    @property
+    def seed(self) -> int:
+        """Of all that is random in the job."""
+        return 0
+
+
+class PathRequest(JobRequest):
+    """What a job that makes a path is told besides its files."""
+
+    method: PathMethod = PathMethod()
+    accept_low_accuracy: bool = Field(
+        default=False, description="Go on although a model scores under three times chance on the clean images."
+    )
+
+    @property
+    def seed(self) -> int:
+        """Of all that is random in the job."""
+        return self.method.seed
 
 
 class ResolvedArchitecture(BaseModel):

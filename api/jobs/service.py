@@ -45,7 +45,7 @@ def _create(
         request=settled.request,
         **settled.files,
         labels=body.labels,
-        seed=body.method.seed,
+        seed=body.seed,
         deadline=settled.deadline,
         retention=timedelta(days=parts.settings.retention_days),
         max_queued=parts.settings.max_queued_jobs,

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
-from api.jobs.schemas import FileId, Fraction, Job, JobRequest, JobResult, PathMethod, Strict
+from api.jobs.schemas import FileId, Fraction, Job, JobResult, PathMethod, PathRequest, Strict
 
 
 class Criteria(Strict):
@@ -32,7 +32,7 @@ class Method(PathMethod):
     )
 
 
-class RepairRequest(JobRequest):
+class RepairRequest(PathRequest):
     """What to repair, with what, and when it counts as repaired."""
 
     model_config = ConfigDict(

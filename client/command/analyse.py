@@ -98,10 +98,10 @@ def analyse(
                 size=size,
                 bgr=bgr,
                 classes=classes,
-                accept_low_accuracy=accept_low_accuracy,
                 label=label,
                 deadline=deadline,
             ),
+            accept_low_accuracy=accept_low_accuracy,
             method=AnalysisMethod.model_validate(
                 {
                     "curve": curve,

@@ -8,7 +8,7 @@ import typer
 from client.command.repair import follow_to_end
 from client.command.shared import AsJson, Data, Key, Url, connect, errors_to_exit, out, print_json
 from client.command.statements import pairs
-from client.command.tables import print_analyses, print_job, print_jobs
+from client.command.tables import print_analyses, print_diagnoses, print_job, print_jobs
 from client.handle import Handle
 
 JobId = Annotated[str, typer.Argument(help="The job's id, as `modeconn jobs` shows it.")]
@@ -20,18 +20,25 @@ def jobs(
     ] = None,
     label: Annotated[str | None, typer.Option(help="Only those with this label, name=value.")] = None,
     analyses: Annotated[bool, typer.Option("--analyses", help="Analyses instead of repairs.")] = False,
+    diagnoses: Annotated[bool, typer.Option("--diagnoses", help="Diagnoses instead of repairs.")] = False,
     limit: Annotated[int, typer.Option(help="How many, newest first.", min=1)] = 20,
     as_json: AsJson = False,
     url: Url = None,
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """List your repairs (or analyses), newest first."""
+    """List your repairs (or analyses, or diagnoses), newest first."""
     with errors_to_exit(as_json), connect(url, key, data) as client:
         wanted = next(iter(pairs([label], str).items())) if label else None
+        if analyses and diagnoses:
+            raise ValueError("Ask for --analyses or for --diagnoses.")
         if analyses:
             found = list(client.analyses(state=state, label=wanted, limit=limit))
             print_json(found) if as_json else print_analyses(out, found)
+            return
+        if diagnoses:
+            looks = list(client.diagnoses(state=state, label=wanted, limit=limit))
+            print_json(looks) if as_json else print_diagnoses(out, looks)
             return
         rows = list(client.jobs(state=state, label=wanted, limit=limit))
         print_json(rows) if as_json else print_jobs(out, rows)

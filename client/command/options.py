@@ -1,4 +1,4 @@
-"""Options that `modeconn repair` and `modeconn analyse` share, and what they state."""
+"""Options that the commands share which start a job, and what they state."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -44,7 +44,6 @@ def stated(
     size: str | None,
     bgr: bool,
     classes: str | None,
-    accept_low_accuracy: bool,
     label: list[str] | None,
     deadline: int | None,
 ) -> dict[str, Any]:
@@ -59,7 +58,6 @@ def stated(
         "architecture": architecture,
         "preprocessing": own,
         "classes": class_names(classes) or (folder.classes if folder else None),
-        "accept_low_accuracy": accept_low_accuracy,
         "labels": pairs(label, str),
         "deadline_seconds": deadline,
     }

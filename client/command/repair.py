@@ -129,10 +129,10 @@ def repair(
                 size=size,
                 bgr=bgr,
                 classes=classes,
-                accept_low_accuracy=accept_low_accuracy,
                 label=label,
                 deadline=deadline,
             ),
+            accept_low_accuracy=accept_low_accuracy,
             tampering=tampering.value,
             select_with_triggered=select_with_triggered,
             criteria=Criteria(

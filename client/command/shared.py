@@ -26,7 +26,10 @@ class Exit(IntEnum):
     OK = 0, "all went well; of a repair: the criteria are met"
     ERROR = 1, "something else went wrong, as said on standard error"
     WRONG_USE = 2, "an option or argument that the command does not know"
-    CRITERIA_NOT_MET = 3, "the repair ended, but its criteria are not met; the best model is kept all the same"
+    CRITERIA_NOT_MET = (
+        3,
+        "the repair ended without meeting its criteria (the best model is kept), or the model does badly",
+    )
     JOB_FAILED = 4, "the job failed"
     JOB_CANCELLED = 5, "the job was cancelled"
     REFUSED = 6, "the service refused the request"

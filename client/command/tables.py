@@ -15,6 +15,8 @@ from client.models import (
     AnyJob,
     ApiKey,
     Barrier,
+    DiagnosisJob,
+    DiagnosisResult,
     Figures,
     Job,
     JobResult,
@@ -106,7 +108,34 @@ def _barrier(barrier: Barrier) -> str:
     return f"{barrier.height:.2f} ({low:.2f} to {high:.2f})"
 
 
-def print_job(console: Console, job: Job | AnalysisJob) -> None:
+def print_diagnoses(console: Console, jobs: Iterable[DiagnosisJob]) -> None:
+    """One row per diagnosis, newest first."""
+    table = Table(box=None)
+    table.add_column("diagnosis", no_wrap=True, min_width=36)
+    for name in ("state", "accuracy", "created", "labels"):
+        table.add_column(name)
+    for job in jobs:
+        table.add_row(job.id, job.state, _accuracy(job.result) if job.result else "-", _created(job), _labels(job))
+    console.print(table)
+
+
+def print_diagnosis_result(console: Console, result: DiagnosisResult) -> None:
+    """What the model gets right, and what would suit it better."""
+    console.print(
+        f"accuracy {_accuracy(result)} on {result.images} clean images; on average {per_cent(result.confidence)} sure",
+        highlight=False,
+    )
+    _print_warnings(console, result)  # the first suggestion is in its words
+    for suggestion in result.suggestions[1:]:
+        console.print(f"or: {suggestion.description}", markup=False, highlight=False)
+
+
+def _accuracy(result: DiagnosisResult) -> str:
+    low, high = result.accuracy_interval
+    return f"{per_cent(result.accuracy)} ({low * 100:.1f} to {high * 100:.1f})"
+
+
+def print_job(console: Console, job: Job | AnalysisJob | DiagnosisJob) -> None:
     """One job with its result or its problem."""
     console.print(
         f"{job.id}  {job.state}" + (f"  ({job.stage})" if job.stage and not job.ended else ""), highlight=False
@@ -119,6 +148,8 @@ def print_job(console: Console, job: Job | AnalysisJob) -> None:
         console.print(f"{job.problem.get('title')}: {job.problem.get('detail', '')}", style="red", markup=False)
     if isinstance(job.result, AnalysisResult):
         print_analysis_result(console, job.result)
+    elif isinstance(job.result, DiagnosisResult):
+        print_diagnosis_result(console, job.result)
     elif job.result:
         print_result(console, job.result)
 

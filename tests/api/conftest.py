@@ -83,6 +83,16 @@ class Server:
                 return child
         return None
 
+    def logged(self, text: str) -> str:
+        """The line of the log with this text; it is written when the answer has gone."""
+        deadline = time.monotonic() + 30
+        while True:
+            lines = [line for line in self.log.read_text().splitlines() if text in line]
+            if lines:
+                return lines[0]
+            assert time.monotonic() < deadline, f"{text!r} is not in the log"
+            time.sleep(0.02)
+
     def wait_until_ready(self, route: str = "/readyz") -> None:
         deadline = time.monotonic() + READY_SECONDS
         while True:
@@ -266,6 +276,10 @@ class Tenant:
         """End a claimed analysis as succeeded."""
         self._succeed(job, ANALYSIS_RESULT, artifacts)
 
+    def finish_diagnosis(self, job: Job) -> None:
+        """End a claimed diagnosis as succeeded."""
+        self._succeed(job, DIAGNOSIS_RESULT, [])
+
     def _succeed(self, job: Job, result: dict[str, Any], artifacts: list[NewArtifact]) -> None:
         listed = [
             {"name": one.name, "bytes": one.bytes, "sha256": one.sha256, "media_type": one.media_type}
@@ -307,6 +321,26 @@ ANALYSIS_RESULT = {
     "report_images": 40,
     "warnings": ["few images"],
     "seconds": {"fitting_path": 1.5},
+}
+
+DIAGNOSIS_RESULT = {
+    "images": 40,
+    "accuracy": 0.2,
+    "accuracy_interval": [0.1, 0.35],
+    "confidence": 0.9,
+    "chance": 1 / 3,
+    "least_expected": 0.667,
+    "suspicious": True,
+    "outputs_are_probabilities": False,
+    "suggestions": [
+        {
+            "kind": "channel_order",
+            "description": 'Set channels to "BGR".',
+            "accuracy": 0.9,
+            "value": {"mean": [0, 0, 0], "std": [1, 1, 1], "channels": "BGR", "order": None, "classes": None},
+        }
+    ],
+    "warnings": ["The suspect gets 20.0 % of the clean images right."],
 }
 
 
@@ -430,6 +464,14 @@ def finished_analysis(tenant: Tenant, pair: dict[str, Any]) -> str:
         tenant.artifact(job, "losses.png", png(1), "image/png"),
     ]
     tenant.finish_analysis(job, made)
+    return job_id
+
+
+@pytest.fixture
+def finished_diagnosis(tenant: Tenant, order: dict[str, Any]) -> str:
+    """Id of a diagnosis that has succeeded."""
+    job_id: str = tenant.http.post("/diagnosis", json=order).raise_for_status().json()["id"]
+    tenant.finish_diagnosis(tenant.claim(job_id))
     return job_id
 
 

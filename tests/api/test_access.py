@@ -88,6 +88,12 @@ ANALYSIS_ROUTES = [
     ("POST", "/analysis/{}/cancel"),
     ("POST", "/analysis/{}/retry"),
 ]
+DIAGNOSIS_ROUTES = [
+    ("GET", "/diagnosis/{}"),
+    ("GET", "/diagnosis/{}/events"),
+    ("POST", "/diagnosis/{}/cancel"),
+    ("POST", "/diagnosis/{}/retry"),
+]
 JOB_ROUTES = [
     ("GET", "/repair/{}"),
     ("GET", "/repair/{}/events"),
@@ -128,11 +134,21 @@ def test_a_foreign_analysis_looks_like_a_missing_one(
     assert refused_like_a_missing_one(neighbour, finished_analysis, method, route)
 
 
-def test_no_route_takes_a_job_of_the_other_kind(tenant: Tenant, finished: str, finished_analysis: str) -> None:
-    for method, route in JOB_ROUTES:
-        assert refused_like_a_missing_one(tenant, finished_analysis, method, route), route
-    for method, route in ANALYSIS_ROUTES:
-        assert refused_like_a_missing_one(tenant, finished, method, route), route
+@pytest.mark.parametrize(("method", "route"), DIAGNOSIS_ROUTES)
+def test_a_foreign_diagnosis_looks_like_a_missing_one(
+    neighbour: Tenant, finished_diagnosis: str, method: str, route: str
+) -> None:
+    assert refused_like_a_missing_one(neighbour, finished_diagnosis, method, route)
+
+
+def test_no_route_takes_a_job_of_another_kind(
+    tenant: Tenant, finished: str, finished_analysis: str, finished_diagnosis: str
+) -> None:
+    kinds = [(finished, JOB_ROUTES), (finished_analysis, ANALYSIS_ROUTES), (finished_diagnosis, DIAGNOSIS_ROUTES)]
+    for job_id, own in kinds:
+        for _, routes in kinds:
+            for method, route in routes if routes is not own else []:
+                assert refused_like_a_missing_one(tenant, job_id, method, route), route
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
@@ -175,8 +191,12 @@ def test_an_analysis_cannot_use_a_foreign_file(
 
 
 def test_jobs_of_others_are_not_listed(
-    tenant: Tenant, neighbour: Tenant, finished: str, finished_analysis: str
+    tenant: Tenant, neighbour: Tenant, finished: str, finished_analysis: str, finished_diagnosis: str
 ) -> None:
-    for route, job_id in (("/repair", finished), ("/analysis", finished_analysis)):
+    for route, job_id in (
+        ("/repair", finished),
+        ("/analysis", finished_analysis),
+        ("/diagnosis", finished_diagnosis),
+    ):
         assert [item["id"] for item in tenant.http.get(route).json()["items"]] == [job_id]
         assert neighbour.http.get(route).json() == {"items": [], "next": None}

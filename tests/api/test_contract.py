@@ -55,6 +55,12 @@ ROUTES = {
     ("get", "/analysis/{job_id}/artifacts/{name}"),
     ("post", "/analysis/{job_id}/cancel"),
     ("post", "/analysis/{job_id}/retry"),
+    ("post", "/diagnosis"),
+    ("get", "/diagnosis"),
+    ("get", "/diagnosis/{job_id}"),
+    ("get", "/diagnosis/{job_id}/events"),
+    ("post", "/diagnosis/{job_id}/cancel"),
+    ("post", "/diagnosis/{job_id}/retry"),
     ("post", "/keys"),
     ("get", "/keys"),
     ("post", "/keys/{key_id}/rotate"),
@@ -218,8 +224,8 @@ def test_every_answer_is_safe_to_open_and_can_be_traced(anyone: httpx.Client) ->
 
 def test_the_log_has_requests_but_no_secrets(server: Server, tenant: Tenant) -> None:
     tenant.http.get("/repair?label=secret:thing", headers={"X-Request-ID": "find-this-line"})
+    line = server.logged("find-this-line")
     log = server.log.read_text()
-    line = next(line for line in log.splitlines() if "find-this-line" in line)
     assert '"route": "/repair"' in line
     assert '"status": 200' in line
     assert tenant.key.split("_")[1] in line

@@ -39,11 +39,12 @@ class Route:
     body: dict[str, Any] | None = None
 
 
-def job_routes(kind: str) -> dict[tuple[str, str], Route]:
-    """What both kinds of job have."""
+def job_routes(kind: str, *, files: bool = True) -> dict[tuple[str, str], Route]:
+    """What every kind of job has; `files`: it makes some."""
     found = Route(own=200, unknown=JOB)
     ended = Route(own=409, unknown=JOB)  # found, but over
-    parts = ("", "/events", "/report", "/report.json", "/manifest", "/attestation", "/artifacts/{name}")
+    made = ("/report", "/report.json", "/manifest", "/attestation", "/artifacts/{name}") if files else ()
+    parts = ("", "/events", *made)
     base = f"/{kind}/{{job_id}}"
     return {
         ("get", f"/{kind}"): Route(own=200),
@@ -82,19 +83,23 @@ ROUTES = {
     ),
     ("get", "/analysis/{job_id}/points"): Route(own=200, unknown=JOB),
     ("get", "/analysis/{job_id}/paths/{path}"): Route(own=200, unknown=JOB),
+    **job_routes("diagnosis", files=False),
+    ("post", "/diagnosis"): Route(
+        own=202, unknown=FILE, body={"suspect": "{suspect}", "clean": "{clean}", "architecture": ARCHITECTURE}
+    ),
     ("get", "/quota"): Route(own=200),
     ("post", "/keys"): Route(own=201, body={"label": "new"}),
     ("get", "/keys"): Route(own=200),
     ("post", "/keys/{key_id}/rotate"): Route(own=201, unknown=KEY, body={}),
     ("delete", "/keys/{key_id}"): Route(own=204, unknown=KEY),
 }
-LISTS = [("get", path) for path in ("/files", "/repair", "/analysis", "/keys")]
+LISTS = [("get", path) for path in ("/files", "/repair", "/analysis", "/diagnosis", "/keys")]
 NAMES_ONE = sorted(key for key, route in ROUTES.items() if route.unknown is not None)
 
 
 @dataclass(frozen=True)
 class Estate:
-    """What a tenant has: name in a path or body -> id; `job_id` is `repair` or `analysis`, by the route."""
+    """What a tenant has: name in a path or body -> id; `job_id` is that of the kind of job that the route names."""
 
     names: dict[str, str]
 
@@ -110,13 +115,19 @@ class Estate:
 
 @pytest.fixture
 def estate(
-    tenant: Tenant, stock: dict[str, str], pair: dict[str, Any], finished: str, finished_analysis: str
+    tenant: Tenant,
+    stock: dict[str, str],
+    pair: dict[str, Any],
+    finished: str,
+    finished_analysis: str,
+    finished_diagnosis: str,
 ) -> Estate:
     """What `tenant` has, one of everything that a route can name."""
     selection = tenant.http.post(f"/repair/{finished}/selections", json={"t": 0.5}).raise_for_status().json()
     spare = tenant.http.post("/keys", json={"label": "spare"}).raise_for_status().json()
     upload = tenant.http.post("/files?kind=clean", content=zip_of(CLASSES)).raise_for_status().json()
-    names = {"repair": finished, "analysis": finished_analysis, "robust": pair["robust"], **stock}
+    names = {"repair": finished, "analysis": finished_analysis, "diagnosis": finished_diagnosis}
+    names |= {"robust": pair["robust"], **stock}
     names |= {"selection_id": selection["id"], "key_id": spare["id"], "file_id": upload["id"]}
     names["upload_id"] = begin(tenant.http, 5).raise_for_status().json()["id"]
     return Estate(names | {"name": "report.html", "path": "standard"})

@@ -7,7 +7,7 @@ import time
 import anyio
 import pytest
 
-from client import AsyncClient, JobFailed, NotFound
+from client import AsyncClient, JobFailed, JobSettings, NotFound
 
 pytestmark = pytest.mark.anyio
 TIME = "2026-11-22T10:00:00Z"
@@ -54,6 +54,12 @@ async def test_events_are_iterated_and_a_failure_is_raised(service) -> None:
         with pytest.raises(JobFailed):
             await repair.wait(lambda event: heard.append(event.type))
     assert heard == list(EVENTS)
+
+
+async def test_a_diagnosis_that_fails_is_raised_too(service) -> None:
+    async with AsyncClient(service.url, "k") as client:
+        with pytest.raises(JobFailed):
+            await client.diagnose("m", "c", JobSettings())
 
 
 async def test_calls_overlap_and_the_loop_goes_on(server, send) -> None:

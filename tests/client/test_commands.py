@@ -245,6 +245,65 @@ def test_analyse_uploads_states_everything_follows_and_downloads(server, send, t
     assert "1.93" in done.stdout
 
 
+DIAGNOSED = {
+    "images": 500,
+    "accuracy": 0.11,
+    "accuracy_interval": [0.085, 0.14],
+    "confidence": 0.99,
+    "chance": 0.1,
+    "least_expected": 0.3,
+    "suspicious": True,
+    "outputs_are_probabilities": False,
+    "suggestions": [
+        {"kind": "normalisation", "description": f"Set mean to [{mean}].", "accuracy": 0.9, "value": {}}
+        for mean in (0.1, 0.2)
+    ],
+    "warnings": ["The suspect gets 11.0 % right. Set mean to [0.1]."],
+}
+
+
+@pytest.mark.parametrize(("suspicious", "code"), [(True, Exit.CRITERIA_NOT_MET), (False, Exit.OK)])
+def test_diagnose_says_how_the_model_does_and_what_would_suit_it(server, send, tmp_path, suspicious, code):
+    (tmp_path / "m.safetensors").write_bytes(b"x")
+    job = {"id": "d1", "state": "succeeded", "labels": {}, "result": DIAGNOSED | {"suspicious": suspicious}}
+    asked = {}
+
+    def answer(handler, seen, n):
+        if seen.path.startswith("/files"):
+            return send(handler, 201, json.dumps(FILE | {"id": f"f{n}"}).encode())
+        if seen.method == "POST":
+            asked.update(json.loads(seen.body))
+        if seen.path.endswith("/events"):
+            return send(handler, 200, b"id: 1\nevent: succeeded\ndata: {}\n\n", Content_Type="text/event-stream")
+        return send(handler, 200, json.dumps(job).encode())
+
+    server.answer = answer
+    model = str(tmp_path / "m.safetensors")
+    done = run("diagnose", model, f"--clean={model}", "--mean=0.5", "--std=0.2", url=server.url)
+    assert done.exit_code == code, done.stderr
+    assert (asked["suspect"], asked["clean"], asked["preprocessing"]["mean"]) == ("f0", "f1", [0.5])
+    assert "method" not in asked
+    for words in ("11.0 % (8.5 to 14.0) on 500 clean images", "99.0 % sure", "mean to [0.1]", "or: Set mean to [0.2]"):
+        assert words in done.stdout
+
+
+def test_diagnoses_are_listed_and_shown(server, send):
+    job = {"id": "d1", "state": "succeeded", "labels": {}, "result": DIAGNOSED}
+
+    def answer(handler, seen, n):
+        if seen.path.startswith("/diagnosis?"):
+            return send(handler, 200, json.dumps({"items": [job], "next": None}).encode())
+        found = seen.path == "/diagnosis/d1"
+        return send(handler, 200, json.dumps(job).encode()) if found else no_repair(handler, send)
+
+    server.answer = answer
+    for arguments in (("jobs", "--diagnoses"), ("show", "d1")):
+        done = run(*arguments, url=server.url)
+        assert done.exit_code == 0, done.stderr
+        assert "11.0 % (8.5 to 14.0)" in done.stdout
+    assert run("jobs", "--diagnoses", "--analyses", url=server.url).exit_code == Exit.ERROR
+
+
 def test_a_radius_that_is_no_number_is_said_before_anything_is_uploaded(server, tmp_path):
     (tmp_path / "m.safetensors").write_bytes(b"x")
     model = str(tmp_path / "m.safetensors")

@@ -49,7 +49,7 @@ def test_numbered_stand_ins_are_no_names(tmp_path: Path) -> None:
 
 def test_options_come_before_the_folder(tmp_path: Path) -> None:
     config = {"architecture": "resnet18", "pretrained_cfg": {"input_size": [3, 32, 32], **NORMALISED}}
-    options = NOTHING | {"mean": "0.1,0.1,0.1", "arch": "my_net", "bgr": False, "accept_low_accuracy": False}
+    options = NOTHING | {"mean": "0.1,0.1,0.1", "arch": "my_net", "bgr": False}
     said = stated(folder=Pretrained.read(folder(tmp_path, config)), **options)
     assert said["architecture"].name == "my_net"
     assert said["preprocessing"] == Preprocessing(mean=(0.1,) * 3, std=(0.2,) * 3, size=(32, 32))

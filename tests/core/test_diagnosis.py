@@ -63,6 +63,9 @@ def accuracy_under(model: nn.Module, images: Tensor, labels: Tensor, value: dict
 def test_the_right_statement_is_not_suspicious():
     templates, images, labels = problem()
     found = diagnose(NearestTemplate(templates, MEAN, STD), images, labels, CLASSES, **RIGHT)
+    assert found.images == len(images)
+    assert found.accuracy_interval[0] < found.accuracy <= found.accuracy_interval[1] + 1e-9
+    assert 1 / CLASSES < found.confidence <= 1
     assert found.accuracy > 0.9
     assert found.chance == pytest.approx(0.1)
     assert not found.suspicious
@@ -218,6 +221,7 @@ def test_few_classes_are_not_asked_for_the_impossible():
         ({"num_classes": 9}, "0..8"),
         ({"class_names": ["a"]}, "1 class names for 10"),
         ({"labels": torch.zeros(3, dtype=torch.int64)}, "labels"),
+        ({"images_01": torch.zeros(1, 3, 8, 8), "labels": torch.zeros(1, dtype=torch.int64)}, "too few"),
     ],
 )
 def test_what_does_not_fit_together_is_refused(change: dict[str, Any], message: str):

@@ -39,6 +39,13 @@ def test_every_kind_of_job_ends_with_its_report(serve, example, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["result"]["targets"] == []
 
+    fed_right, classes = HOW[:4], HOW[4:6]
+    done = serve.command("diagnose", model, *clean, *fed_right, *classes)
+    assert done.returncode == 0, done.stderr
+    done = serve.command("diagnose", model, *clean, "--mean", "1,1,1", "--std", "0.02,0.02,0.02", *classes)
+    assert (done.returncode, "or: Set mean to" in done.stdout) == (3, True), done.stderr
+    assert len(serve.json("jobs", "--diagnoses")) == 2
+
     folder = tmp_path / "analysis"
     few = ["--points", "3", "--attack-steps", "2", "--max-images", "12", "--out", str(folder)]
     done = serve.command("analyse", model, str(other), *clean, *HOW, *few)

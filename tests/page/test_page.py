@@ -70,6 +70,24 @@ def test_from_the_key_to_the_repaired_model_and_to_another_t(user: User, tmp_pat
     assert "<!doctype html>" in download(page, "Report", tmp_path / "report.html").read_text().lower()
 
 
+def test_the_suspect_is_measured_before_the_start_and_what_suits_it_is_taken_over(user: User) -> None:
+    page = user.page
+    page.get_by_role("link", name="New repair").last.click()
+    page.get_by_label("Suspect model", exact=True).set_input_files(user.example.model)
+    page.get_by_label("Clean images", exact=True).set_input_files(user.example.clean)
+    page.get_by_label("Normalisation, as in its training").select_option("other values")
+    page.get_by_label("Mean per channel").fill("1, 1, 1")
+    page.get_by_label("Standard deviation per channel").fill("0.02, 0.02, 0.02")
+    expect(page.get_by_text("a repair would refuse to start")).to_be_visible()
+    assert_accessible(page)
+    user.shoot("measured-badly")
+    page.get_by_role("button", name="Use it").first.click()
+    expect(page.get_by_text(re.compile(r"^([7-9]\d|100)\.\d % \(.* %\) of 180 clean images$"))).to_be_visible()
+    expect(page.get_by_text("a repair would refuse to start")).to_have_count(0)
+    assert page.get_by_label("Mean per channel").input_value() != "1, 1, 1"
+    user.shoot("measured")
+
+
 def test_a_reload_and_a_second_tab_show_the_same_running_job(user: User) -> None:
     user.start(name="reloaded", steps=ENDLESS)
     page = user.page

@@ -11,7 +11,7 @@ from tests.store.conftest import analysis_point, curve_point
 
 AT = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
 LATER = datetime(2126, 1, 1, tzinfo=UTC)
-TENANT, MODEL, REPAIR, ANALYSIS, WEIGHTS, SELECTION, UPLOAD = (UUID(int=number) for number in range(1, 8))
+TENANT, MODEL, REPAIR, ANALYSIS, WEIGHTS, SELECTION, UPLOAD, DIAGNOSIS = (UUID(int=number) for number in range(1, 9))
 ODD = 'tab\t, line\n, \\N, "quoted", ü'
 _FIGURES = dict.fromkeys(("eigenvalue", "eigenvalue_low", "eigenvalue_high", "eigenvalue_converged"), 0.1)
 
@@ -65,10 +65,14 @@ ROWS: dict[str, list[dict[str, Any]]] = {
         {"id": UPLOAD, "tenant_id": TENANT, "kind": "model", "name": ODD, "bytes": 2**40, "file_id": None}
         | {"problem": None, "created_at": AT, "expires_at": LATER}
     ],
-    "jobs": [_job(REPAIR, "repair", "succeeded"), _job(ANALYSIS, "analysis", "running")],
+    "jobs": [
+        _job(REPAIR, "repair", "succeeded"),
+        _job(ANALYSIS, "analysis", "running"),
+        _job(DIAGNOSIS, "diagnosis", "failed"),
+    ],
     "compute_spans": [{"job_id": REPAIR, "attempt": 3, "tenant_id": TENANT, "started_at": AT, "until": AT}],
-    "job_labels": [_label(REPAIR, "repair"), _label(ANALYSIS, "analysis")],
-    "job_events": [_event(1007, REPAIR), _event(1009, ANALYSIS)],
+    "job_labels": [_label(REPAIR, "repair"), _label(ANALYSIS, "analysis"), _label(DIAGNOSIS, "diagnosis")],
+    "job_events": [_event(1007, REPAIR), _event(1009, ANALYSIS), _event(1010, DIAGNOSIS)],
     "curve_points": [_curve_point("main"), _curve_point("unaligned")],
     "analysis_points": [{"job_id": ANALYSIS, "attempt": 3, **analysis_point("robust", 0.1, **_FIGURES)}],
     "artifacts": [

@@ -57,7 +57,7 @@ def test_the_models_of_an_analysis_have_their_own_names(make_file, make_job):
 def test_the_queued_limit_counts_jobs_of_every_kind(make_job):
     make_job(max_queued=2)
     make_job(kind="analysis", max_queued=2)
-    for kind in ("repair", "analysis"):
+    for kind in ("repair", "analysis", "diagnosis"):
         with pytest.raises(QueueFull):
             make_job(kind=kind, max_queued=2)
 

@@ -27,18 +27,23 @@ def tables_of(url: str) -> set[str]:
         engine.dispose()
 
 
-def without_analyses(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """What is left of the rows when the analyses go, with all that belongs to them, and the second paths."""
-    gone = {row["id"] for row in rows["jobs"] if row["kind"] == "analysis"}
+def without_jobs(rows: dict[str, list[dict[str, Any]]], *kinds: str) -> dict[str, list[dict[str, Any]]]:
+    """What is left of the rows when all jobs of these kinds go, with all that belongs to them."""
+    gone = {row["id"] for row in rows["jobs"] if row["kind"] in kinds}
     return {
-        table: [
-            row
-            for row in held
-            if not gone & {row.get("job_id"), row["id"] if table == "jobs" else None}
-            and (table != "curve_points" or row["path"] == "main")
-        ]
+        table: [row for row in held if not gone & {row.get("job_id"), row["id"] if table == "jobs" else None}]
         for table, held in rows.items()
     }
+
+
+def without_diagnoses(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    return without_jobs(rows, "diagnosis")
+
+
+def without_analyses(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """What is left of the rows when all but repairs go, and the second paths."""
+    left = without_jobs(rows, "analysis", "diagnosis")
+    return left | {"curve_points": [row for row in left["curve_points"] if row["path"] == "main"]}
 
 
 def without_limits(rows: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
@@ -70,6 +75,7 @@ LOST_ON_THE_WAY_DOWN = {
     "0004": without_limits,
     "0005": without_partial_uploads,
     "0006": without_confidence,
+    "0007": without_diagnoses,
 }
 
 
@@ -136,6 +142,7 @@ def test_the_way_down_says_what_it_removes(database_url, engine: Engine, caplog)
     engine.dispose()
     command.downgrade(alembic_config(database_url), "0001")
     assert [record.getMessage() for record in caplog.records if record.levelname == "WARNING"] == [
+        "removed for good: 1 diagnoses with all that belongs to them",
         "given up: 1 resumable uploads that were not whole",
         "revoked for good: 0 keys with fewer than all scopes; forgotten: limits and compute",
         "removed for good: 1 analyses with all that belongs to them, 1 curve points of second paths",

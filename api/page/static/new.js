@@ -2,6 +2,7 @@
 
 import { action, explained, h, say } from "./dom.js";
 import { get, once, post, upload } from "./http.js";
+import { measuring } from "./measure.js";
 import { architecture, duration, size } from "./words.js";
 
 const PRESETS = {
@@ -23,6 +24,7 @@ export function fresh(signal) {
   const seen = h("div", { "aria-live": "polite" });
   const found = h("div", { "aria-live": "polite" });
   const fields = settings(changed);
+  const measured = measuring(signal, fields.use);
   const start = action("Start the repair", begin, { class: "first" });
   const button = start.querySelector("button");
   button.disabled = true;
@@ -48,18 +50,18 @@ export function fresh(signal) {
     const strip = files.clean && await current(samples(files.clean, fields.preprocessing(files.clean.facts.shape[0])));
     if (mine !== turn || signal.aborted) return;
     seen.replaceChildren(...[strip].filter(Boolean));
-    if (!files.model || !files.clean) return;
+    if (!files.model || !files.clean) return measured.stop();
     const checked = await current(preflight());
     if (mine !== turn || signal.aborted) return;
     found.replaceChildren(checked);
     button.disabled = checked.getAttribute("role") === "alert";
-    if (!button.disabled) say("Everything fits. The repair can be started.");
+    if (button.disabled) return measured.stop();
+    say("Everything fits. The repair can be started.");
+    measured.measure(statement());
   }
 
-  const body = () => ({
-    suspect: files.model.id, clean: files.clean.id, ...(files.triggered && { triggered: files.triggered.id }),
-    ...fields.body(files.clean.facts.shape[0]),
-  });
+  const statement = () => ({ suspect: files.model.id, clean: files.clean.id, ...fields.statement(files.clean.facts.shape[0]) });
+  const body = () => ({ ...statement(), ...(files.triggered && { triggered: files.triggered.id }), ...fields.wanted() });
 
   async function preflight() {
     const answer = await post("/repair", { ...body(), validate_only: true });
@@ -70,6 +72,7 @@ export function fresh(signal) {
   }
 
   async function begin() {
+    measured.stop(); // the repair does it first
     const job = await post("/repair", body(), key);
     location.hash = `#/job/${job.id}`;
   }
@@ -80,7 +83,7 @@ export function fresh(signal) {
       h("h2", {}, "1. Files"), h("p", { class: "small" }, "Choose them, or drop them anywhere in this box."), pickers),
     h("section", { class: "card" }, h("h2", {}, "2. How the model sees an image"), fields.seeing, seen),
     h("section", { class: "card" }, h("h2", {}, "3. What is recognised"),
-      found, h("p", { class: "small" }, "The architecture is recognised from the tensors. Name it if that goes wrong."), fields.naming, fields.further),
+      found, measured.element, h("p", { class: "small" }, "The architecture is recognised from the tensors. Name it if that goes wrong."), fields.naming, fields.further),
     start,
   ];
 }
@@ -157,7 +160,7 @@ function settings(onchange) {
   const input = (id, attributes) => h("input", { id, oninput: onchange, autocomplete: "off", spellcheck: "false", ...attributes });
   const field = (label, control, hint) => h("div", { class: "field" }, h("label", { for: control.id }, label), control, hint && h("p", { class: "small" }, hint));
   const option = ([value, { label }]) => h("option", { value }, label);
-  const preset = h("select", { id: "preset", onchange: () => { own.hidden = preset.value !== "own"; onchange(); } }, Object.entries(PRESETS).map(option));
+  const preset = h("select", { id: "preset", onchange: () => { pick(preset.value); onchange(); } }, Object.entries(PRESETS).map(option));
   const channels = h("select", { id: "channels", onchange }, ["RGB", "BGR"].map((name) => h("option", {}, name)));
   const mean = input("mean", { value: "0.5, 0.5, 0.5" }), std = input("std", { value: "0.5, 0.5, 0.5" });
   const own = h("div", { class: "row", hidden: true }, field("Mean per channel", mean), field("Standard deviation per channel", std));
@@ -169,6 +172,9 @@ function settings(onchange) {
   const asr = input("asr", { type: "number", min: 0, max: 100, step: 0.1, value: 5 });
   const mirror = h("input", { id: "mirror", type: "checkbox", checked: true, onchange });
   const classes = input("classes", { placeholder: "by name of the folders" });
+  const accept = h("input", { id: "accept", type: "checkbox", onchange });
+  let picked = false; // by a person, whom no guess overrules
+  const pick = (value) => { picked = true; preset.value = value; own.hidden = value !== "own"; };
   const numbers = (text) => text.split(",").map(Number);
 
   function preprocessing(count) {
@@ -186,15 +192,25 @@ function settings(onchange) {
   return {
     preprocessing,
     suggest: ([count, height]) => {
-      preset.value = count !== 3 ? "none" : height <= 64 ? "cifar" : "imagenet";
-      own.hidden = true;
+      if (!picked) preset.value = count !== 3 ? "none" : height <= 64 ? "cifar" : "imagenet";
     },
-    body: (count) => ({
+    use: (better) => {
+      pick("own");
+      mean.value = better.mean.join(", ");
+      std.value = better.std.join(", ");
+      channels.value = better.channels;
+      if (better.classes) classes.value = better.classes.join(", ");
+      onchange();
+    },
+    statement: (count) => ({
       ...chosenArchitecture(),
       preprocessing: preprocessing(count),
+      ...(classes.value.trim() && { classes: classes.value.split(",").map((one) => one.trim()) }),
+    }),
+    wanted: () => ({
       criteria: { max_accuracy_drop: drop.value / 100, max_attack_success_rate: asr.value / 100 },
       method: { mirror: mirror.checked, ...(steps.value && { steps: Number(steps.value) }) },
-      ...(classes.value.trim() && { classes: classes.value.split(",").map((one) => one.trim()) }),
+      accept_low_accuracy: accept.checked,
       ...(label.value.trim() && { labels: { name: label.value.trim() } }),
     }),
     seeing: [h("div", { class: "row" },
@@ -204,6 +220,7 @@ function settings(onchange) {
       field("A name for this repair", label),
       h("div", { class: "row" }, field("Accuracy that may be lost, in points", drop), field("Attack success that may be left, in %", asr)),
       h("div", { class: "field check" }, mirror, h("label", { for: "mirror" }, "A mirrored image shows the same class (not so for digits and signs)")),
+      h("div", { class: "field check" }, accept, h("label", { for: "accept" }, "Go on although the suspect does badly on the clean images")),
       field("Steps of the fit", steps),
       field("Classes in the model's order", classes, "Separated by commas; only if it is not the order of the folders' names.")),
   };
