@@ -36,7 +36,7 @@ def crashed(error: str) -> dict[str, Any]:
     """`error`: the exception's class and first line, never a traceback (that one goes to the operator's log)."""
     return problem(
         "repair-crashed",
-        "The repair stopped with an unexpected error",
+        "The job stopped with an unexpected error",
         f"{error}. This is a fault of the service or of the model's architecture; the operator's log has the details "
         "under this job's id.",
         error=error,
@@ -46,7 +46,7 @@ def crashed(error: str) -> dict[str, Any]:
 def out_of_memory(device: str) -> dict[str, Any]:
     return problem(
         "out-of-memory",
-        "The repair ran out of memory",
+        "The job ran out of memory",
         f"The {device} has not enough memory for this model and these images. Use fewer clean images or a smaller "
         "input size, or ask the operator for a larger worker.",
         device=device,

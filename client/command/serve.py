@@ -1,5 +1,6 @@
 """`modeconn serve`: the whole service on this machine."""
 
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -26,15 +27,17 @@ def serve(
     from client.serving.embedded import CannotServe
     from client.serving.stack import Stack, serve
 
+    is_ready = threading.Event()
     with err.status("starting") as status:
 
         def say(text: str) -> None:
             status.update(text)
-            if not err.is_terminal:
-                err.print(text)
+            if not err.is_terminal or is_ready.is_set():  # the line that is written over is gone by then
+                err.print(text, highlight=False)
 
         def ready(stack: Stack) -> None:
             status.stop()
+            is_ready.set()
             key = stack.data / KEY_FILE
             out.print(
                 f"ModeConn is ready at {stack.url}  key {key}  logs {stack.logs}", highlight=False, soft_wrap=True

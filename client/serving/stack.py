@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -22,6 +23,7 @@ from client.serving.parts import Guard, Launch, Part, running
 
 TICK = 0.05  # seconds between two looks
 WORKER_GRACE = 40.0  # seconds: a worker hands its job back and leaves within 30
+MOST_DEATHS, IN_SECONDS = 3, 120.0  # of workers; more than that is no accident
 
 
 class AlreadyRuns(CannotServe):
@@ -42,6 +44,8 @@ class Stack:
         self.logs = self.data / "logs"
         self.asked_to_stop = threading.Event()
         self.parts: list[Part] = []
+        self._worker_parts: dict[int, Part] = {}
+        self._deaths: deque[float] = deque(maxlen=MOST_DEATHS + 1)
         self.environment = dict(os.environ)
         self._guard: Guard | None = None
 
@@ -68,18 +72,24 @@ class Stack:
         self.say(f"starting the API and {'one worker' if self.workers == 1 else f'{self.workers} workers'}")
         api = self._start(self._launch("api", commands.api(self.host, self.port)))
         self.environment.setdefault("MODECONN_THREADS", str(threads_each(self.workers)))
-        workers = [self._start_worker(number) for number in range(1, self.workers + 1)]
+        self._worker_parts = {number: self._start_worker(number) for number in range(1, self.workers + 1)}
+        workers = self._worker_parts.values()
         self._wait(self._ready, "the service did not become ready", 120, "api", api, *workers)
         entry = {"url": self.url, "pid": os.getpid()}
         (self.data / SERVER_FILE).write_text(json.dumps(entry) + "\n")
 
     def watch(self) -> None:
-        """Returns when asked to stop. Raises `CannotServe` when a part ends by itself."""
+        """Returns when asked to stop. A worker that ends by itself (the kernel kills it where memory runs out) is
+        replaced: its job goes on in the next one. Raises `CannotServe` when workers keep ending, or another part ends.
+        """
         while not self.asked_to_stop.wait(0.5):
+            for number, part in self._worker_parts.items():
+                if not running(part.process):
+                    self._replace_worker(number, part)
             self._check(*self.parts)
 
     def down(self) -> None:
-        """Stops what runs, last started first, and leaves nothing behind."""
+        """Stops what runs, last started first, and leaves nothing behind. Once more does no harm."""
         (self.data / SERVER_FILE).unlink(missing_ok=True)
         while self.parts:
             part = self.parts.pop()
@@ -87,6 +97,7 @@ class Stack:
             part.stop()
         if self._guard is not None:
             self._guard.dismiss()
+            self._guard = None
 
     def _databases(self) -> None:
         bare = embedded.without_secrets(self.environment)
@@ -109,6 +120,15 @@ class Stack:
         name = "worker" if self.workers == 1 else f"worker-{number}"
         arguments = [*commands.worker(), "-n", f"local-{os.getpid()}-{number}@%h"]
         return self._start(self._launch(name, arguments, grace=WORKER_GRACE))
+
+    def _replace_worker(self, number: int, dead: Part) -> None:
+        self._deaths.append(time.monotonic())
+        if len(self._deaths) > MOST_DEATHS and self._deaths[-1] - self._deaths[0] < IN_SECONDS:
+            raise CannotServe(self._with_log(f"{dead.name} keeps ending by itself", dead.name))
+        self.say(f"{dead.name} has ended by itself (see {self._log(dead.name)}); starting another")
+        dead.stop()  # what it left behind
+        self.parts.remove(dead)
+        self._worker_parts[number] = self._start_worker(number)
 
     def _launch(self, name: str, arguments: list[str], grace: float = 10.0) -> Launch:
         return Launch(

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from client import Client
 from client.local import find_service
+from client.serving.stack import MOST_DEATHS
 from modeconn_core.architectures import build
 
 # Generous criteria: this test is about the way, not about how well so small a model can be repaired.
@@ -110,6 +111,24 @@ def test_workers_that_share_a_machine_share_its_cores(serve):
     assert len(workers) == 2
     each = max(1, len(os.sched_getaffinity(0)) // 2)
     assert [worker.environ()["MODECONN_THREADS"] for worker in workers] == [str(each)] * 2
+
+
+def test_workers_that_keep_dying_end_the_service(serve, until):
+    serve.start()
+    seen: set[int] = set()
+
+    def alive() -> list[psutil.Process]:
+        found = [one for one in psutil.process_iter() if _works_for(one, str(serve.data)) and one.pid not in seen]
+        return [one for one in found if one.ppid() == serve.process.pid]
+
+    for _ in range(MOST_DEATHS + 1):
+        until(alive)
+        [worker] = alive()
+        seen.add(worker.pid)
+        worker.kill()
+    serve.process.communicate()
+    assert serve.process.returncode == 1
+    assert serve.processes() == []
 
 
 def _works_for(process: psutil.Process, data: str) -> bool:

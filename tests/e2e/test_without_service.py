@@ -64,12 +64,43 @@ def test_a_model_is_repaired_with_its_records_beside_it(example, here, tmp_path,
     assert left(temporary) == []
 
 
+def until_it_fits(running: subprocess.Popen[str]) -> None:
+    for line in running.stderr:
+        if "fitting the path" in line:
+            return
+
+
+def part(running: subprocess.Popen[str], word: str) -> psutil.Process:
+    """The process of the command's own service with this word in its command line."""
+    [found] = [one for one in psutil.Process(running.pid).children() if word in " ".join(one.cmdline())]
+    return found
+
+
+def test_a_worker_that_dies_is_replaced(example, here, temporary):
+    here["env"] |= {"MODECONN_LEASE_SECONDS": "12", "MODECONN_HEARTBEAT_SECONDS": "3"}
+    running = subprocess.Popen(command(example, "--steps", "300"), **here)
+    until_it_fits(running)
+    part(running, "worker.app").kill()
+    _, said = running.communicate()
+    assert running.returncode == 0, said
+    assert said.count("fitting the path") == 1, "it goes on in another attempt"
+    assert left(temporary) == []
+
+
+def test_a_part_that_ends_is_named_and_nobody_waits_for_it(example, here, temporary):
+    running = subprocess.Popen(command(example, "--steps", "1000000"), **here)
+    until_it_fits(running)
+    part(running, "redis-server").kill()
+    _, said = running.communicate()
+    assert running.returncode == 1, said
+    assert "redis has ended by itself" in said
+    assert left(temporary) == []
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_it_can_be_stopped_and_leaves_nothing(example, here, tmp_path, temporary, how):
     running = subprocess.Popen(command(example, "--steps", "1000000", "--local"), **here, preexec_fn=like_a_terminal)
-    for line in running.stderr:
-        if "fitting the path" in line:
-            break
+    until_it_fits(running)
     running.send_signal(how)
     _, said = running.communicate()
     assert running.returncode == 130, said

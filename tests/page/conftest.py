@@ -13,6 +13,8 @@ from tests.e2e.conftest import Example, Serve, example, serving  # noqa: F401  (
 CHROMIUM = shutil.which("chromium")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 PATIENCE_MS = 240_000
+SHORT_LEASE = {"MODECONN_LEASE_SECONDS": "12", "MODECONN_HEARTBEAT_SECONDS": "3"}
+"""So that a dead worker's job is taken over soon."""
 NORMALISATION = {"Mean per channel": "0.5", "Standard deviation per channel": "0.25"}
 """Of the example, one value for each of three channels."""
 PICTURES = Path(__file__).parents[2] / "build" / "page"
@@ -24,6 +26,7 @@ expect.set_options(timeout=PATIENCE_MS)
 @pytest.fixture(scope="module")
 def service() -> Iterator[Serve]:
     with serving() as running:
+        running.environment |= SHORT_LEASE
         running.start()
         yield running
 

@@ -125,6 +125,26 @@ def test_a_process_that_dies_is_told_of_and_the_repair_goes_on(user: User) -> No
     expect(page.get_by_text("Nothing was kept of it.")).to_be_visible()
 
 
+def test_a_worker_that_dies_is_replaced_and_the_repair_goes_on(user: User) -> None:
+    user.start(name="orphaned", steps=ENDLESS)
+    page = user.page
+    expect(page.locator('[aria-current="step"]')).to_have_text("Fit the path")
+    [worker] = workers_of(user)
+    worker.kill()
+    expect(page.get_by_text("Attempt 2:")).to_be_visible()
+    expect(page.locator('[aria-current="step"]')).to_have_text("Fit the path")
+    assert [one.pid for one in workers_of(user)] != [worker.pid]
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_text("Nothing was kept of it.")).to_be_visible()
+
+
+def workers_of(user: User) -> list[psutil.Process]:
+    """The Celery workers of the service, without their children."""
+    assert user.service.process is not None
+    serve = psutil.Process(user.service.process.pid)
+    return [one for one in serve.children() if "worker.app" in " ".join(one.cmdline())]
+
+
 def test_wrong_files_and_settings_are_refused_with_a_way_out(user: User, tmp_path: Path) -> None:
     page = user.page
     page.get_by_role("link", name="New repair").last.click()
