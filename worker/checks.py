@@ -59,7 +59,7 @@ def warnings_of(diagnosis: Diagnosis, name: str) -> list[str]:
             f"The outputs of the {name} are probabilities: its forward ends in a softmax, which weakens the training "
             "of the path. A model that returns logits does better."
         )
-    return [*warnings, _finding(diagnosis, name)] if diagnosis.suspicious else warnings
+    return [*warnings, _finding(diagnosis, name)] if diagnosis.suspicious or diagnosis.suggestions else warnings
 
 
 def _too_low(diagnosis: Diagnosis, name: str) -> JobProblem:
@@ -74,6 +74,9 @@ def _too_low(diagnosis: Diagnosis, name: str) -> JobProblem:
 
 
 def _finding(diagnosis: Diagnosis, name: str) -> str:
+    got = f"The {name} gets {percent(diagnosis.accuracy)} of the clean images right"
+    if not diagnosis.suspicious:
+        return f"{got}, and could do better. {diagnosis.suggestions[0].description}"
     advice = (
         diagnosis.suggestions[0].description
         if diagnosis.suggestions
@@ -81,7 +84,4 @@ def _finding(diagnosis: Diagnosis, name: str) -> str:
         "images belong together."
     )
     least = suspicion_threshold(round(1 / diagnosis.chance))
-    return (
-        f"The {name} gets {percent(diagnosis.accuracy)} of the clean images right; {percent(least)} is the least to "
-        f"expect where chance is {percent(diagnosis.chance)}. {advice}"
-    )
+    return f"{got}; {percent(least)} is the least to expect where chance is {percent(diagnosis.chance)}. {advice}"

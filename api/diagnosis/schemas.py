@@ -55,9 +55,9 @@ class DiagnosisResult(JobResult):
     confidence: float = Field(description="The largest probability among a model's outputs, on average.")
     chance: float
     least_expected: float = Field(description="A repair refuses a model that does worse, unless told to accept it.")
-    suspicious: bool = Field(description="It does worse: most likely it is not fed what it was trained on.")
+    suspicious: bool = Field(description="It does worse than that.")
     outputs_are_probabilities: bool
-    suggestions: list[Suggestion] = Field(description="Looked for only where `suspicious`; best first.")
+    suggestions: list[Suggestion] = Field(description="What would do clearly better, best first.")
 
 
 class Links(BaseModel):

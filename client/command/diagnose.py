@@ -37,10 +37,11 @@ def diagnose(
     key: Key = None,
     data: Data = None,
 ) -> None:
-    """Measure MODEL on clean images; where it does badly, find the normalisation or class order that suits it.
+    """Measure MODEL on clean images; where it could do better, find the normalisation or class order that suits it.
 
-    Takes seconds, and makes no files. Exit codes: 0 it does well, 3 it does badly, 4 the job failed, 5 it was
-    cancelled, 6 the service refused the request, 7 no service answered, 130 Ctrl-C (the job goes on).
+    Takes seconds, and makes no files. Exit codes: 0 all is well, 3 it does badly or something else suits it better, 4
+    the job failed, 5 it was cancelled, 6 the service refused the request, 7 no service answered, 130 Ctrl-C (the job
+    goes on).
     """
     with errors_to_exit(as_json), a_service(url, key, data, local=local) as (client, own):
         folder = Pretrained.read(model) if model.is_dir() else None
@@ -61,4 +62,5 @@ def diagnose(
         stored = upload_all(client, suspect=folder.weights if folder else model, clean=clean)
         done = follow_to_end(client.diagnose(settings=settings, **stored), goes_on=not own)
         print_json(done) if as_json else print_job(out, done)
-        raise typer.Exit(Exit.CRITERIA_NOT_MET if done.result and done.result.suspicious else Exit.OK)
+        found = done.result
+        raise typer.Exit(Exit.CRITERIA_NOT_MET if found and (found.suspicious or found.suggestions) else Exit.OK)

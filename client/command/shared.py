@@ -28,7 +28,7 @@ class Exit(IntEnum):
     WRONG_USE = 2, "an option or argument that the command does not know"
     CRITERIA_NOT_MET = (
         3,
-        "the repair ended without meeting its criteria (the best model is kept), or the model does badly",
+        "the repair ended without meeting its criteria (the best model is kept), or the model is not fed right",
     )
     JOB_FAILED = 4, "the job failed"
     JOB_CANCELLED = 5, "the job was cancelled"

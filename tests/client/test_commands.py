@@ -262,10 +262,17 @@ DIAGNOSED = {
 }
 
 
-@pytest.mark.parametrize(("suspicious", "code"), [(True, Exit.CRITERIA_NOT_MET), (False, Exit.OK)])
-def test_diagnose_says_how_the_model_does_and_what_would_suit_it(server, send, tmp_path, suspicious, code):
+WELL = {"suspicious": False, "suggestions": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [({}, Exit.CRITERIA_NOT_MET), ({"suspicious": False}, Exit.CRITERIA_NOT_MET), (WELL, Exit.OK)],
+    ids=["badly", "better otherwise", "well"],
+)
+def test_diagnose_says_how_the_model_does_and_what_would_suit_it(server, send, tmp_path, changes, code):
     (tmp_path / "m.safetensors").write_bytes(b"x")
-    job = {"id": "d1", "state": "succeeded", "labels": {}, "result": DIAGNOSED | {"suspicious": suspicious}}
+    job = {"id": "d1", "state": "succeeded", "labels": {}, "result": DIAGNOSED | changes}
     asked = {}
 
     def answer(handler, seen, n):
@@ -283,8 +290,9 @@ def test_diagnose_says_how_the_model_does_and_what_would_suit_it(server, send, t
     assert done.exit_code == code, done.stderr
     assert (asked["suspect"], asked["clean"], asked["preprocessing"]["mean"]) == ("f0", "f1", [0.5])
     assert "method" not in asked
-    for words in ("11.0 % (8.5 to 14.0) on 500 clean images", "99.0 % sure", "mean to [0.1]", "or: Set mean to [0.2]"):
+    for words in ("11.0 % (8.5 to 14.0) on 500 clean images", "99.0 % sure", "mean to [0.1]"):
         assert words in done.stdout
+    assert ("or: Set mean to [0.2]" in done.stdout) == (changes != WELL)
 
 
 def test_diagnoses_are_listed_and_shown(server, send):

@@ -143,6 +143,28 @@ def test_a_model_that_guesses_gets_no_suggestion(seed: int):
     assert found.suggestions == []
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_a_middling_model_that_is_fed_right_gets_no_suggestion(seed: int):
+    templates, images, labels = problem(noise=0.7, per_class=60, seed=seed)
+    found = diagnose(NearestTemplate(templates, MEAN, STD), images, labels, CLASSES, **RIGHT)
+    assert 0.5 < found.accuracy < 0.9
+    assert found.suggestions == []
+
+
+def test_what_suits_a_model_better_is_named_also_where_it_does_not_badly():
+    templates, images, labels = problem()
+    shuffle = torch.arange(CLASSES)
+    shuffle[[2, 5]] = torch.tensor([5, 2])  # two classes are taken for each other
+    found = diagnose(NearestTemplate(templates, MEAN, STD), images, shuffle[labels], CLASSES, **RIGHT)
+    assert found.accuracy == pytest.approx(0.8, abs=0.1)
+    assert not found.suspicious
+    assert found.suggestions[0].value["order"] == shuffle.tolist()
+    half_way = {"mean": tuple(value / 2 for value in MEAN), "std": STD}
+    found = diagnose(NearestTemplate(templates, MEAN, STD), images, labels, CLASSES, **half_way)
+    assert not found.suspicious
+    assert found.suggestions[0].accuracy > found.accuracy
+
+
 def test_grey_images_are_diagnosed_too():
     templates, images, labels = problem(channels=1, noise=0.2)
     model = NearestTemplate(templates, (0.1307,), (0.3081,))

@@ -85,6 +85,15 @@ def test_a_model_that_is_fed_wrong_is_measured_and_what_suits_it_is_said(post: A
     assert best["description"] in result["warnings"][0]
 
 
+def test_what_would_suit_a_model_better_is_warned_of_also_where_it_does_not_badly(
+    post: Any, run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modeconn_core.diagnosis.suspicion_threshold", lambda classes: 0.0)
+    wrong = {"mean": MEAN[::-1], "std": STD[::-1], "size": None, "channels": "BGR"}
+    [warning] = run(post(preprocessing=wrong))["result"]["warnings"]
+    assert "could do better. Set" in warning
+
+
 def test_too_few_images_are_a_problem_and_not_a_crash(post: Any, run: Any) -> None:
     with pytest.raises(JobProblem, match="one image is too few") as refused:
         run(post(images=1))

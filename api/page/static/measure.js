@@ -62,9 +62,9 @@ function view({ state, problem, result }, use) {
   const figures = h("dl", { class: "pairs" },
     h("dt", {}, "Suspect's accuracy"), h("dd", {}, `${percent(accuracy)} (${interval(accuracy_interval)}) of ${images.toLocaleString()} clean images`),
     h("dt", {}, "Its confidence"), h("dd", {}, percent(confidence)));
-  if (!suspicious) return [figures, ...warnings.map((text) => h("p", { class: "note" }, text))];
+  if (!suspicious && !suggestions.length) return [figures, ...warnings.map((text) => h("p", { class: "note" }, text))];
   return [figures, h("div", { class: "note", role: "alert" },
-    h("p", {}, `${percent(least_expected)} is the least to expect where chance is ${percent(chance)}: a repair would refuse to start. `,
+    h("p", {}, suspicious && `${percent(least_expected)} is the least to expect where chance is ${percent(chance)}: a repair would refuse to start. `,
       suggestions.length ? "This suits the suspect better:"
         : "No usual normalisation, channel order or class order does better: check that model and images belong together."),
     h("ul", { class: "suggestions" }, suggestions.map(({ description, value }) =>
