@@ -123,8 +123,9 @@ def _search(
     *,
     suspicious: bool,
 ) -> list[Suggestion]:
-    """Best first. Of a model that is not `suspicious` only what at least halves its errors: under noise, blur and the
-    like another normalisation than that of the training can gain some points, and is still the wrong one."""
+    """Best first. Of a `suspicious` model only what would make it unsuspicious; of another one what at least halves its
+    errors: under noise, blur and the like another normalisation than that of the training can gain some points, and is
+    still the wrong one."""
     # `images` are spread evenly over the classes, so both parts are too
     screened = min(MAX_SCREENED, len(images) * 2 // 5)
     screen, judge = slice(0, screened), slice(screened, len(images))
@@ -150,8 +151,8 @@ def _search(
         order, reordered = _class_order(torch.cat([seen, rest]), labels, num_classes, first_judged=screened)
         if order != list(range(num_classes)) and _clearly_better(reordered, max(score, floor), len(rest)):
             found.append(_suggest(candidate, stated, reordered, baseline, len(rest), order, class_names))
-    if not suspicious:
-        found = [one for one in found if 1 - one.accuracy <= (1 - baseline) / 2]
+    worth = suspicion_threshold(num_classes) if suspicious else (1 + baseline) / 2
+    found = [one for one in found if one.accuracy >= worth]
     found.sort(key=lambda suggestion: -suggestion.accuracy)
     # beside one that explains the suspect, halfway ones only mislead
     return [one for one in found if one.accuracy > found[0].accuracy / 2][:MAX_SUGGESTIONS]

@@ -165,6 +165,15 @@ def test_what_suits_a_model_better_is_named_also_where_it_does_not_badly():
     assert found.suggestions[0].accuracy > found.accuracy
 
 
+def test_what_would_still_be_suspicious_is_not_suggested():
+    templates, images, labels = problem(noise=3.0, per_class=100)
+    shuffle = torch.randperm(CLASSES, generator=torch.Generator().manual_seed(3))
+    model = NearestTemplate(templates, MEAN, STD)
+    in_order = diagnose(model, images, labels, CLASSES, **RIGHT).accuracy
+    assert 0.15 < in_order < suspicion_threshold(CLASSES)
+    assert diagnose(model, images, shuffle[labels], CLASSES, **RIGHT).suggestions == []
+
+
 def test_grey_images_are_diagnosed_too():
     templates, images, labels = problem(channels=1, noise=0.2)
     model = NearestTemplate(templates, (0.1307,), (0.3081,))
