@@ -2,6 +2,7 @@
 
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
@@ -63,9 +64,10 @@ class RawUpload:
         return sent
 
     def answer(self) -> tuple[bytes, bytes]:
-        """Head and body, read to the end of the connection."""
+        """Head and body, read to the end of the connection: a reset, where bytes of ours were still on their way."""
         received = b""
-        while piece := self.socket.recv(65536):
-            received += piece
+        with suppress(ConnectionResetError):
+            while piece := self.socket.recv(65536):
+                received += piece
         head, _, body = received.partition(b"\r\n\r\n")
         return head.lower(), body

@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from modeconn_core.architectures.registry import plugins
 from modeconn_core.batchnorm import reestimate
 from store import files, jobs, queue, selections
 from store.database import SessionFactory, transaction
@@ -285,3 +286,12 @@ def bench(
             worker.process.terminate()
     for worker in bench.workers:
         worker.process.wait(30)
+
+
+@pytest.fixture
+def plugged_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The operator's package is there for this process, too, whatever was looked up in it before."""
+    monkeypatch.syspath_prepend(bench.environment["PYTHONPATH"])
+    plugins.cache_clear()
+    yield
+    plugins.cache_clear()

@@ -1,13 +1,11 @@
 """An analysis job, from its row to its files: the child's work called directly, and the whole way by a real worker."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from modeconn_core.architectures.registry import plugins
 from store import jobs, queue
 from store.database import transaction
 from store.tables import Job
@@ -67,18 +65,14 @@ def post(bench: Any) -> Any:
 
 
 @pytest.fixture
-def run(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(bench.environment["PYTHONPATH"])
-    plugins.cache_clear()
-
+def run(bench: Any, plugged_in: None) -> Any:
     def run(job_id: UUID) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         with transaction(bench.factory) as session:
             spec = job_spec(session, session.get_one(Job, job_id), bench.settings)
         messages: list[dict[str, Any]] = []
         return analysis.run(spec, messages.append), messages
 
-    yield run
-    plugins.cache_clear()
+    return run
 
 
 def test_files_figures_and_points_come_out(post: Any, run: Any) -> None:

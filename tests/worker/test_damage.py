@@ -18,9 +18,8 @@ from worker.spec import JobSpec, SelectionSpec
 
 
 @pytest.fixture
-def spec(bench: Any, monkeypatch: pytest.MonkeyPatch) -> JobSpec:
+def spec(bench: Any, plugged_in: None) -> JobSpec:
     """A job that reads a file of every role."""
-    monkeypatch.syspath_prepend(bench.environment["PYTHONPATH"])
     images, labels = bench.images(12)
     job_id = bench.post(triggered=bench.add_images("triggered", images, labels, bench.classes), send=False)
     second = bench.add_model(bench.suspect.state_dict())

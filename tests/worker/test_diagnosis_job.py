@@ -1,13 +1,11 @@
 """A diagnosis, from its row to its result: the child's work called directly, and the whole way by a real worker."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
 import pytest
 
-from modeconn_core.architectures.registry import plugins
 from store import jobs, queue
 from store.database import transaction
 from store.tables import Job
@@ -50,17 +48,13 @@ def post(bench: Any) -> Any:
 
 
 @pytest.fixture
-def run(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    monkeypatch.syspath_prepend(bench.environment["PYTHONPATH"])
-    plugins.cache_clear()
-
+def run(bench: Any, plugged_in: None) -> Any:
     def run(job_id: UUID) -> dict[str, Any]:
         with transaction(bench.factory) as session:
             spec = job_spec(session, session.get_one(Job, job_id), bench.settings)
         return diagnosis.run(spec, lambda message: None)
 
-    yield run
-    plugins.cache_clear()
+    return run
 
 
 def test_a_model_that_is_fed_right_is_measured(post: Any, run: Any) -> None:

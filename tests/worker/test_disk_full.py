@@ -25,9 +25,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("kibibytes", [0, 8, 24, 48, 128])
 def test_whatever_is_being_written_the_attempt_is_interrupted(
-    disk: Path, bench: Any, monkeypatch: pytest.MonkeyPatch, kibibytes: int
+    disk: Path, bench: Any, plugged_in: None, kibibytes: int
 ) -> None:
-    monkeypatch.syspath_prepend(bench.environment["PYTHONPATH"])
     job_id = bench.post(send=False)
     with transaction(bench.factory) as session:
         spec = job_spec(session, session.get_one(Job, job_id), bench.settings)

@@ -1,7 +1,6 @@
 """What a job's child does, called directly: the messages it sends, the files it writes, the problems it raises."""
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from uuid import UUID
 
@@ -9,7 +8,6 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from modeconn_core.architectures.registry import plugins
 from store.database import transaction
 from store.tables import Job
 from worker import job
@@ -20,10 +18,8 @@ WRONG_ORDER = ["green", "red", "blue"]
 
 
 @pytest.fixture
-def run(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+def run(bench: Any, plugged_in: None) -> Any:
     """Runs a posted job's work in this process; returns what it ends with and the messages on the way."""
-    monkeypatch.syspath_prepend(bench.environment["PYTHONPATH"])
-    plugins.cache_clear()
 
     def run(job_id: UUID) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         with transaction(bench.factory) as session:
@@ -31,8 +27,7 @@ def run(bench: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         messages: list[dict[str, Any]] = []
         return job.run(spec, messages.append), messages
 
-    yield run
-    plugins.cache_clear()
+    return run
 
 
 def test_the_repaired_file_has_the_upload_s_keys_order_dtypes_and_shapes(bench: Any, run: Any) -> None:

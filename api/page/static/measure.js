@@ -10,15 +10,16 @@ const WAITS = "Waiting for a worker that measures the suspect. You need not wait
 export function measuring(signal, use) {
   const element = h("div", { class: "measured", "aria-live": "polite" });
   const known = new Map();
-  let current = null, leave = new AbortController();
+  let current = null, leave = new AbortController(), cancelled = Promise.resolve();
   const show = (...children) => element.replaceChildren(...children);
   const small = (...text) => show(h("p", { class: "small" }, ...text));
 
-  /** Gives up what is being measured. */
+  /** Gives up what is being measured; waited for, its place in the queue is free. */
   function stop() {
     leave.abort();
     current = null;
     show();
+    return cancelled;
   }
 
   /** Measures under another statement than before; what was measured once is kept. */
@@ -41,7 +42,7 @@ export function measuring(signal, use) {
   async function ended(statement, until) {
     small(WAITS);
     const { id } = await post("/diagnosis", statement, once());
-    const cancel = () => post(`/diagnosis/${id}/cancel`, undefined, once()).catch(() => {});
+    const cancel = () => { cancelled = post(`/diagnosis/${id}/cancel`, undefined, once()).catch(() => {}); };
     if (until.aborted) cancel();
     until.addEventListener("abort", cancel);
     for await (const { type } of events(`/diagnosis/${id}/events`, until)) {

@@ -72,7 +72,7 @@ export function fresh(signal) {
   }
 
   async function begin() {
-    measured.stop(); // the repair does it first
+    await measured.stop(); // the repair does it first
     const job = await post("/repair", body(), key);
     location.hash = `#/job/${job.id}`;
   }
