@@ -69,9 +69,9 @@ def diagnose(
     `images_01`: float (N, C, H, W), RGB in [0, 1], not normalised. `labels`: int64 (N,) in 0..num_classes-1.
     `mean` and `std` (C values) apply to the channel order that the model sees: `channels` is applied first.
     `suspicious` is a model that does little better than chance. At most `MAX_IMAGES` images are used, evenly over the
-    classes; from `GOOD_ENOUGH` on each passes the model once, below it two or three times, and about eight times where
-    something promises more. Candidates are screened on a few images and scored on the others; a class order is scored
-    on images it was not found on. Model, mode and gradients are left as they were.
+    classes; from `GOOD_ENOUGH` on each passes the model once. Below it some twenty candidates are screened on
+    `MAX_SCREENED` images each, and the few that promise more are scored on the others; a class order is scored on
+    images it was not found on. Model, mode and gradients are left as they were.
     Raises ValueError when shapes, labels or channel counts do not fit together.
     """
     _check(images_01, labels, num_classes, mean, std, channels, class_names)

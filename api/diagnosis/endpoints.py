@@ -20,6 +20,6 @@ router = APIRouter(prefix="/diagnosis", tags=["diagnosis"])
     responses=PREFLIGHT | problems(*SUBMIT_PROBLEMS),
 )
 def submit(parts: PartsDep, caller: WriterDep, body: DiagnosisRequest, key: IdempotencyKey = None) -> Response:
-    """How the model does as it is described, in seconds; where it does badly, which normalisation, channel order or
-    class order suits it better. A repair does the same before it starts."""
+    """How the model does as it is described, in seconds; where it could do far better, which normalisation, channel
+    order or class order suits it. A repair does the same before it starts."""
     return submit_job(parts, caller, DIAGNOSIS, body, key).response()

@@ -57,7 +57,7 @@ class DiagnosisResult(JobResult):
     least_expected: float = Field(description="A repair refuses a model that does worse, unless told to accept it.")
     suspicious: bool = Field(description="It does worse than that.")
     outputs_are_probabilities: bool
-    suggestions: list[Suggestion] = Field(description="What would do clearly better, best first.")
+    suggestions: list[Suggestion] = Field(description="What would do far better, best first.")
 
 
 class Links(BaseModel):

@@ -10,7 +10,7 @@ from api.jobs.checks import class_names, parameters, preprocessing
 from api.jobs.estimate import estimate
 from api.jobs.settle import Settled, architecture, deadline, input_file, settled
 
-_IMAGES: Final = 1000  # as many are measured; more often only where the model does badly
+_IMAGES: Final = 1000  # at most; what is looked for where the model could do better comes on top
 
 
 def settle(session: Session, parts: Parts, caller: Caller, body: DiagnosisRequest) -> Settled:

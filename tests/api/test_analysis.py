@@ -19,10 +19,10 @@ from tests.api.conftest import (
     PATH_BYTES,
     Sample,
     Tenant,
-    analysis_point,
     model_bytes,
     problem,
 )
+from tests.api.results import analysis_point
 
 ATTACK = {"norm": "linf", "epsilon": 8 / 255, "steps": 10, "step_size": 2 / 255, "random_start": True}
 

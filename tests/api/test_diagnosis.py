@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 from httpx_sse import connect_sse
 
-from tests.api.conftest import CLASSES, DIAGNOSIS_RESULT, Tenant, problem
+from tests.api.conftest import CLASSES, Tenant, problem
+from tests.api.results import DIAGNOSIS_RESULT
 
 
 def test_a_posted_diagnosis_is_queued_with_every_default_filled_in(tenant: Tenant, order: dict[str, Any]) -> None:

@@ -14,7 +14,8 @@ from httpx_sse import EventSource, ServerSentEvent, connect_sse
 from store import jobs
 from store.database import transaction
 from store.tables import Job
-from tests.api.conftest import Tenant, point, problem
+from tests.api.conftest import Tenant, problem
+from tests.api.results import point
 
 READ_SECONDS = 30
 

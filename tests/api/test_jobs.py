@@ -7,7 +7,8 @@ import pytest
 
 from store import jobs
 from store.database import transaction
-from tests.api.conftest import Tenant, point, post, problem
+from tests.api.conftest import Tenant, post, problem
+from tests.api.results import point
 
 
 def test_a_job_that_has_not_changed_is_a_304(tenant: Tenant, order: dict[str, Any]) -> None:

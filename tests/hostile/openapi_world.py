@@ -20,7 +20,8 @@ from store.settings import Settings
 from store.storage import LocalStorage
 from store.tables import Job, Selection
 
-from ..api.conftest import CLASSES, Tenant, analysis_point, model_bytes, png, point, serving, zip_of
+from ..api.conftest import CLASSES, Tenant, model_bytes, png, serving, zip_of
+from ..api.results import analysis_point, point
 from ..api.tus import TUS
 
 PLENTY = 1_000_000

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -26,6 +27,7 @@ from store.database import SessionFactory, transaction
 from store.settings import Settings
 from store.storage import LocalStorage, canonical_name
 from store.tables import Job, JobEvent, Selection
+from worker.holding import job_spec
 
 HOUSE = Path(__file__).resolve().parents[2]
 PLUGINS = Path(__file__).parent / "plugins"  # an operator's own package, found by its entry point
@@ -295,3 +297,20 @@ def plugged_in(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     plugins.cache_clear()
     yield
     plugins.cache_clear()
+
+
+Outcome = tuple[dict[str, Any], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def run_here(bench: Bench, plugged_in: None) -> Callable[[ModuleType, UUID], Outcome]:
+    """Does a posted job's work (a module of `worker.child.WORK`) in this process: what it ends with, and its messages
+    on the way."""
+
+    def run(work: ModuleType, job_id: UUID) -> Outcome:
+        with transaction(bench.factory) as session:
+            spec = job_spec(session, session.get_one(Job, job_id), bench.settings)
+        messages: list[dict[str, Any]] = []
+        return work.run(spec, messages.append), messages
+
+    return run

@@ -1,6 +1,7 @@
 """An analysis job, from its row to its files: the child's work called directly, and the whole way by a real worker."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -8,9 +9,7 @@ import pytest
 
 from store import jobs, queue
 from store.database import transaction
-from store.tables import Job
 from worker import analysis
-from worker.holding import job_spec
 from worker.problems import JobProblem
 
 
@@ -65,14 +64,8 @@ def post(bench: Any) -> Any:
 
 
 @pytest.fixture
-def run(bench: Any, plugged_in: None) -> Any:
-    def run(job_id: UUID) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        with transaction(bench.factory) as session:
-            spec = job_spec(session, session.get_one(Job, job_id), bench.settings)
-        messages: list[dict[str, Any]] = []
-        return analysis.run(spec, messages.append), messages
-
-    return run
+def run(run_here: Any) -> Any:
+    return partial(run_here, analysis)
 
 
 def test_files_figures_and_points_come_out(post: Any, run: Any) -> None:

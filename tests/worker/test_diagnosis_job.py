@@ -1,6 +1,7 @@
 """A diagnosis, from its row to its result: the child's work called directly, and the whole way by a real worker."""
 
 from datetime import timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID
 
@@ -8,10 +9,8 @@ import pytest
 
 from store import jobs, queue
 from store.database import transaction
-from store.tables import Job
 from tests.worker.conftest import ARCHITECTURE, CLASSES, MEAN, STD
 from worker import diagnosis
-from worker.holding import job_spec
 from worker.problems import JobProblem
 
 
@@ -48,17 +47,12 @@ def post(bench: Any) -> Any:
 
 
 @pytest.fixture
-def run(bench: Any, plugged_in: None) -> Any:
-    def run(job_id: UUID) -> dict[str, Any]:
-        with transaction(bench.factory) as session:
-            spec = job_spec(session, session.get_one(Job, job_id), bench.settings)
-        return diagnosis.run(spec, lambda message: None)
-
-    return run
+def run(run_here: Any) -> Any:
+    return partial(run_here, diagnosis)
 
 
 def test_a_model_that_is_fed_right_is_measured(post: Any, run: Any) -> None:
-    ended = run(post())
+    ended, _ = run(post())
     result = ended["result"]
     assert (result["images"], result["suspicious"], result["suggestions"], result["warnings"]) == (60, False, [], [])
     low, high = result["accuracy_interval"]
@@ -69,8 +63,10 @@ def test_a_model_that_is_fed_right_is_measured(post: Any, run: Any) -> None:
 
 
 def test_a_model_that_is_fed_wrong_is_measured_and_what_suits_it_is_said(post: Any, run: Any) -> None:
-    right = run(post())["result"]["accuracy"]
-    result = run(post(preprocessing={"mean": MEAN[::-1], "std": STD[::-1], "size": None, "channels": "BGR"}))["result"]
+    right = run(post())[0]["result"]["accuracy"]
+    result = run(post(preprocessing={"mean": MEAN[::-1], "std": STD[::-1], "size": None, "channels": "BGR"}))[0][
+        "result"
+    ]
     best = result["suggestions"][0]
     assert result["suspicious"]
     assert result["accuracy"] < result["least_expected"] < best["accuracy"]
@@ -84,7 +80,7 @@ def test_what_would_suit_a_model_better_is_warned_of_also_where_it_does_not_badl
 ) -> None:
     monkeypatch.setattr("modeconn_core.diagnosis.suspicion_threshold", lambda classes: 0.0)
     wrong = {"mean": MEAN[::-1], "std": STD[::-1], "size": None, "channels": "BGR"}
-    [warning] = run(post(preprocessing=wrong))["result"]["warnings"]
+    [warning] = run(post(preprocessing=wrong))[0]["result"]["warnings"]
     assert "could do better. Set" in warning
 
 

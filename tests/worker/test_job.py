@@ -1,33 +1,22 @@
 """What a job's child does, called directly: the messages it sends, the files it writes, the problems it raises."""
 
 import json
+from functools import partial
 from typing import Any
-from uuid import UUID
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from store.database import transaction
-from store.tables import Job
 from worker import job
-from worker.holding import job_spec
 from worker.problems import JobProblem
 
 WRONG_ORDER = ["green", "red", "blue"]
 
 
 @pytest.fixture
-def run(bench: Any, plugged_in: None) -> Any:
-    """Runs a posted job's work in this process; returns what it ends with and the messages on the way."""
-
-    def run(job_id: UUID) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        with transaction(bench.factory) as session:
-            spec = job_spec(session, session.get_one(Job, job_id), bench.settings)
-        messages: list[dict[str, Any]] = []
-        return job.run(spec, messages.append), messages
-
-    return run
+def run(run_here: Any) -> Any:
+    return partial(run_here, job)
 
 
 def test_the_repaired_file_has_the_upload_s_keys_order_dtypes_and_shapes(bench: Any, run: Any) -> None:

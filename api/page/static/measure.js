@@ -1,6 +1,6 @@
 // How the suspect does on the clean images: asked of the service as soon as both are there, before any repair.
 
-import { explained, h, say } from "./dom.js";
+import { explained, h } from "./dom.js";
 import { events, get, once, post } from "./http.js";
 import { interval, percent } from "./words.js";
 
@@ -31,9 +31,9 @@ export function measuring(signal, use) {
     leave = new AbortController();
     const until = AbortSignal.any([signal, leave.signal]);
     try {
-      if (!known.has(asked)) known.set(asked, await ended(statement, until));
-      if (until.aborted) return;
-      show(...view(known.get(asked), use));
+      const found = known.get(asked) ?? await ended(statement, until);
+      if (found.state === "succeeded") known.set(asked, found);
+      if (!until.aborted) show(...view(found, use));
     } catch (error) {
       if (!until.aborted) small("The suspect could not be measured. ", ...explained(error));
     }
@@ -59,12 +59,11 @@ export function measuring(signal, use) {
 function view({ state, problem, result }, use) {
   if (state !== "succeeded") return [h("p", { class: "wrong", role: "alert" }, explained({ problem }))];
   const { images, accuracy, accuracy_interval, confidence, least_expected, chance, suspicious, suggestions, warnings } = result;
-  say(`The suspect gets ${percent(accuracy)} of your clean images right.`);
   const figures = h("dl", { class: "pairs" },
     h("dt", {}, "Suspect's accuracy"), h("dd", {}, `${percent(accuracy)} (${interval(accuracy_interval)}) of ${images.toLocaleString()} clean images`),
     h("dt", {}, "Its confidence"), h("dd", {}, percent(confidence)));
   if (!suspicious && !suggestions.length) return [figures, ...warnings.map((text) => h("p", { class: "note" }, text))];
-  return [figures, h("div", { class: "note", role: "alert" },
+  return [figures, h("div", { class: "note" },
     h("p", {}, suspicious && `${percent(least_expected)} is the least to expect where chance is ${percent(chance)}: a repair would refuse to start. `,
       suggestions.length ? "This suits the suspect better:"
         : "No usual normalisation, channel order or class order does better: check that model and images belong together."),
